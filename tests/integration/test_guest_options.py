@@ -14,6 +14,7 @@ from integration.lab import run, tiny_disk, virsh
 
 MORE = {"name": "more", "size": "32MiB", "mount": "/srv/more", "bus": "scsi"}
 DATA = {"name": "data", "size": "32MiB", "mount": "/srv/data"}
+CPU = {"model": "maximum", "features": {"rdrand": "disable"}, "topology": {"cores": 2}}
 SPEC: dict[str, Any] = {
     "name": "options",
     "images": {"tiny": {"path": "tiny.raw"}},
@@ -23,11 +24,7 @@ SPEC: dict[str, Any] = {
         "scsi": {
             "memory": "256MiB",
             "cpus": 2,
-            "cpu": {
-                "model": "maximum",
-                "features": {"rdrand": "disable"},
-                "topology": {"cores": 2},
-            },
+            "cpu": CPU,
             "networks": [{"name": "front", "mtu": 1400, "queues": 2}],
             "disk": {"bus": "scsi", "cache": "none", "io": "native"},
             "disks": [DATA, {"name": "raw", "size": "16MiB", "bus": "scsi", "discard": False}],

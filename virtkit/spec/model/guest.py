@@ -248,7 +248,7 @@ class GuestFields(Model):
     )
     user_data: HostPath | None = Field(
         default=None,
-        description="A file of cloud-config, laid under `cloud_init`: what is in it is part of that.",
+        description="A file of cloud-config, laid under `cloud_init` and part of it.",
     )
     password: Password | None = Field(
         default=None, description="The login's password, for its console.", repr=False
