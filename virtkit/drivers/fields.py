@@ -72,7 +72,7 @@ FIELDS: Mapping[str, Field] = {
     "cpus": Field(
         effect="restart",
         action="set_cpus",
-        places=("vcpu", "cputune"),
+        places=("vcpu", "cputune/period", "cputune/quota"),
         max_place="vcpu",
         number="count",
         follows=True,
@@ -80,7 +80,7 @@ FIELDS: Mapping[str, Field] = {
     "cpu": Field(effect="restart", sparse=True),
     "cpu.features": Field(effect="restart", places=("cpu/feature",)),
     "cpu.model": Field(effect="restart", places=("cpu",)),
-    "cpu.pin": Field(effect="restart", places=("cputune/vcpupin",)),
+    "cpu.pin": Field(effect="restart", places=("cputune",)),
     "cpu.topology": Field(effect="restart", places=("cpu/topology",)),
     "description": Field(effect="live", action="describe", places=("description",), sparse=True),
     "devices": Field(effect="restart"),
@@ -100,7 +100,12 @@ FIELDS: Mapping[str, Field] = {
     "disks.mount": Field(effect="restart", action="follow", traceless=True),
     "disks.size": Field(effect="restart", action="grow", number="bytes", traceless=True),
     "firmware": Field(effect="restart", places=("os/@firmware", "os/firmware", "os/loader")),
-    "graphics": Field(effect="restart", places=("devices/graphics", "devices/video")),
+    "graphics": Field(
+        effect="restart", places=("devices/graphics", "devices/video", "devices/input")
+    ),
+    "graphics.listen": Field(effect="restart"),
+    "graphics.tablet": Field(effect="restart"),
+    "graphics.video": Field(effect="restart"),
     "groups": Field(effect="none"),
     "host": Field(effect="recreate"),
     "image": Field(effect="recreate"),
@@ -130,6 +135,7 @@ FIELDS: Mapping[str, Field] = {
     "playbooks": Field(effect="live", action="playbooks"),
     "privileged": Field(effect="recreate"),
     "ready": Field(effect="none"),
+    "sound": Field(effect="restart", places=("devices/sound",), sparse=True),
     "ssh_keys": Field(effect="live", action="follow", seed=True, first_boot=True),
     "start": Field(effect="none", sparse=True),
     "template": Field(effect="restart"),
@@ -179,9 +185,7 @@ def limited_at(place: str) -> str:
 
 def accounts_for(field: str) -> frozenset[str]:
     """The fields whose change explains a difference in a ``field`` with a limit: libvirt has both
-    numbers in one place; or in what follows another field. Empty for all others."""
-    if field == "disks.seed":
-        return frozenset({"disk.bus"})  # the seed is on the root's bus
+    numbers in one place. Empty for all others."""
     if field == "max":
         return _LIMITED | {"max"}
     return frozenset({field, "max"}) if field in _LIMITED else frozenset()

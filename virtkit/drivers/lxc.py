@@ -29,6 +29,7 @@ LXC = Driver(
     unsupported={
         "kernel": _OWN_KERNEL,
         "firmware": f"{_OWN_KERNEL} and has no firmware",
+        "sound": "libvirt gives containers no sound card",
         "graphics": "libvirt gives containers no display",
         "cpu": f"{_OWN_KERNEL} and its processors",
         **dict.fromkeys(("disks.bus", "disks.cache", "disks.discard", "disks.io"), _NO_BLOCKS),

@@ -167,6 +167,9 @@ class DriftCheck:
         source = device.find("source")
         path = source.get("file") or source.get("dir") or "" if source is not None else ""
         name = path.rpartition("/")[2]
+        if device.tag == "disk" and self._moves(path):
+            own = name.removeprefix(f"{self._guest.domain}-")
+            return "disk.bus" if own in ("root", "seed") else f"disks.{own}.bus"
         disk = name.removeprefix(f"{self._guest.domain}-")
         if device.tag not in ("disk", "filesystem") or disk == name:
             return ""
@@ -175,6 +178,11 @@ class DriftCheck:
                 f"disks.{disk}" if place.startswith(f"devices/filesystem[{LAYER_FOLDER}/") else ""
             )
         return "disk" if disk == "root" else f"disks.{disk}"
+
+    def _moves(self, volume: str) -> bool:
+        """Whether the running guest has a disk on another bus than it should."""
+        targets = {diff.disk_target(e, volume) for e in (self._wanted, self._live) if e is not None}
+        return len(targets - {""}) > 1
 
     def _network(self, device: etree._Element) -> str:
         """The spec's name for the network that an interface is on, or was."""

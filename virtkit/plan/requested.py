@@ -9,6 +9,8 @@ from virtkit.drivers.fields import row_of
 from virtkit.spec.defaults import completed
 from virtkit.spec.model import DEFAULT_NETWORK
 
+#: Fields whose parts are compared one by one, and the part that a plain value stands for.
+_SHORT = {"cpu": "", "disk": "size", "graphics": "kind"}
 #: A field that differs: its name, what was requested, what is requested now.
 RequestedChange = tuple[str, Any, Any]
 
@@ -27,26 +29,25 @@ def requested_changes(
             yield from _entries(name, _by_name(old), _by_name(new))
         elif name == "networks":
             yield from _entries(name, _by_name(_interfaces(old)), _by_name(_interfaces(new)))
-        elif name == "disk":
-            yield from _parts("disk", _in_full(old), _in_full(new))
-        elif name == "cpu":
-            yield from _parts("cpu", old or {}, new or {})
+        elif name in _SHORT:
+            yield from _parts(name, _in_full(name, old), _in_full(name, new))
         elif old != new:
             yield name, old, new
 
 
-def _in_full(disk: Any) -> Mapping[str, Any]:
-    """A root disk, which a record may have as its size alone."""
-    return disk if isinstance(disk, Mapping) else {"size": disk}
+def _in_full(field: str, value: Any) -> Mapping[str, Any]:
+    """A field with parts, which a record may have as one of them alone."""
+    return value if isinstance(value, Mapping) else {_SHORT[field]: value}
 
 
 def _parts(
     field: str, before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> Iterable[RequestedChange]:
-    """A field whose parts differ in what their change costs; a disk's size is the disk's own."""
+    """A field whose parts differ in what their change costs; the one that it is short for is its
+    own."""
     for key in sorted({*before, *after}):
         if before.get(key) != after.get(key):
-            name = field if key == "size" else f"{field}.{key}"
+            name = field if key == _SHORT[field] else f"{field}.{key}"
             yield name, before.get(key), after.get(key)
 
 

@@ -43,6 +43,7 @@ def check(draft: Draft, problems: Problems) -> None:
         _users(entry, problems)
         _playbooks(entry, problems)
         _max(entry, problems)
+        _listen(entry, problems)
         _cpu(entry, problems)
         _interfaces(entry, draft, problems)
     _addresses(draft, problems)
@@ -159,6 +160,19 @@ def _disks(entry: Entry, problems: Problems) -> None:
                 )
                 problems.at(entry.node, ("disks", index, key), problem)
             seen.add(value)
+
+
+def _listen(entry: Entry, problems: Problems) -> None:
+    """A display that other machines may see, unasked."""
+    fields = entry.fields
+    if fields.graphics.reaches_others and "listen" not in fields.allow:
+        problem = Problem(
+            f"the display would be seen by others, at {fields.graphics.listen}",
+            why="whoever reaches that address may look at the guest and type into it",
+            cure="add `allow: [listen]` if that is meant; `virtkit console --vnc` reaches one on "
+            "loopback, on other hosts too",
+        )
+        problems.at(entry.node, ("graphics", "listen"), problem)
 
 
 def _max(entry: Entry, problems: Problems) -> None:

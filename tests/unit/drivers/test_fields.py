@@ -17,12 +17,13 @@ from virtkit.drivers.fields import (
     row_key,
 )
 from virtkit.plan.drift import FieldDifference
-from virtkit.spec.model import Cpu, Disk, GuestFields, InterfaceSpec, Max
+from virtkit.spec.model import Cpu, Disk, Graphics, GuestFields, InterfaceSpec, Max
 from virtkit.xml.diff import Difference
 
 NAMES = {
     *GuestFields.model_fields,
     *(f"cpu.{name}" for name in Cpu.model_fields),
+    *(f"graphics.{name}" for name in Graphics.model_fields if name != "kind"),
     *(f"disks.{name}" for name in Disk.model_fields if name != "name"),
     *(f"networks.{name}" for name in InterfaceSpec.model_fields if name != "name"),
 }

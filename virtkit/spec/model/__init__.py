@@ -14,6 +14,7 @@ from virtkit.spec.model.base import (
 )
 from virtkit.spec.model.cpu import CPU_MODES, Cpu, Topology
 from virtkit.spec.model.disk import Disk, DiskDevice, RootDisk
+from virtkit.spec.model.display import Graphics
 from virtkit.spec.model.environment import Spec
 from virtkit.spec.model.guest import (
     GuestEntry,
@@ -44,6 +45,7 @@ __all__ = [
     "Dhcp",
     "Disk",
     "DiskDevice",
+    "Graphics",
     "GuestEntry",
     "GuestFields",
     "GuestSpec",

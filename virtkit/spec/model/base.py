@@ -140,7 +140,7 @@ GuestNumber = Annotated[
     Field(json_schema_extra={"pattern": values.NUMBER_PATTERN}),
 ]
 GuestType = Annotated[str, AfterValidator(_guest_type), Field(json_schema_extra=_guest_type_schema)]
-Permission = Literal["hostdev", "host-paths", "emulator", "commandline"]
+Permission = Literal["hostdev", "host-paths", "emulator", "commandline", "listen"]
 
 
 def without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ from virtkit.spec.model.base import (
 )
 from virtkit.spec.model.cpu import Cpu
 from virtkit.spec.model.disk import Disk, RootDisk
+from virtkit.spec.model.display import Graphics
 from virtkit.spec.model.secret import Password
 from virtkit.spec.problem import Problem, quote
 from virtkit.spec.sizes import GIB
@@ -292,9 +293,12 @@ class GuestFields(Model):
         description="Containers: without user namespace and capability limits.",
     )
     console: Literal["serial"] = Field(default="serial", description="The guest's console.")
-    graphics: Literal["none", "vnc"] = Field(
-        default="none", description="VNC listens on loopback only."
+    graphics: Graphics = Field(
+        default=Graphics.model_construct(),
+        description="Its display.",
+        json_schema_extra={"default": "none"},
     )
+    sound: StrictBool = Field(default=False, description="A sound card; spice plays it.")
     template: HostPath | None = Field(
         default=None, description="A Jinja template of domain XML instead of the type's own."
     )
