@@ -6,7 +6,7 @@ import difflib
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -260,9 +260,8 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 def _vnc(spec: Spec, host_state: HostState, observed: ObservedGuest) -> Vnc:
     check_running(spec, observed)
     xml = host_state.host.domains.secure_xml(DRIVERS[observed.record.type], observed.domain)
-    displays = {
-        e.get("type"): e for e in tree.parse(xml, "a domain").iterfind("./devices/graphics")
-    }
+    graphics = tree.parse(xml, "a domain").iterfind("./devices/graphics")
+    displays = {each.get("type"): each for each in graphics}
     kind = next((each for each in ("vnc", "spice") if each in displays), "")
     if not kind:
         name = observed.record.guest
@@ -270,10 +269,10 @@ def _vnc(spec: Spec, host_state: HostState, observed: ObservedGuest) -> Vnc:
             f"guest {name} has no display",
             cure="give it `graphics: vnc`, then " + spec.command("up", name, "--restart"),
         )
-    graphics = displays[kind]
+    display = displays[kind]
     return Vnc(
-        graphics.get("listen", "127.0.0.1"),
-        int(graphics.get("port", "-1")),
-        graphics.get("passwd", ""),
+        display.get("listen", "127.0.0.1"),
+        int(display.get("port", "-1")),
+        display.get("passwd", ""),
         kind=kind,
     )

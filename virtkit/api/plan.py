@@ -113,7 +113,7 @@ def _plan_hosts(
     restart: bool,
     say: Say,
 ) -> Plan:
-    spec.check_contents(only)
+    spec.check_references(only)
     host_states = [with_spec_path(each, path_of(spec)) for each in observation.host_states]
     unknown = unknown_guests(spec, host_states, observation.unanswered)
     chosen = choose_hosts(spec, host_states, unknown, only, say)

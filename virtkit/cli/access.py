@@ -90,8 +90,8 @@ def console(
         bool,
         flag(
             "--vnc",
-            help="Show the address and password of a VNC or SPICE display. One on another host is forwarded to a "
-            "port here until ctrl-c.",
+            help="Show the address and password of a VNC or SPICE display. One on another host is "
+            "forwarded to a port here until ctrl-c.",
         ),
     ] = False,
     json: Json = False,

@@ -29,6 +29,7 @@ class Field:
         effect: what its change costs, where the driver says nothing else.
         action: what carries the change out where it is ``live``; empty where it never is.
         places: where it stands in a domain's XML; devices are recognized by what they are.
+        in_device: where it stands in the XML of its device, where it is a part of one.
         max_place: the place of its maximum, which a running guest can be given; ``max`` has a part
             for it.
         number: what it counts, where it is a number; ``mixed``: its parts are numbers.
@@ -43,6 +44,7 @@ class Field:
     effect: Effect
     action: LiveAction | Literal[""] = ""
     places: tuple[str, ...] = ()
+    in_device: str = ""
     max_place: str = ""
     number: Literal["", "bytes", "count", "mixed"] = ""
     traceless: bool = False
@@ -92,19 +94,17 @@ FIELDS: Mapping[str, Field] = {
         seed=True,
         first_boot=True,
     ),
-    "disks.bus": Field(effect="restart", sparse=True),
-    "disks.cache": Field(effect="restart", sparse=True),
-    "disks.discard": Field(effect="restart", sparse=True),
-    "disks.io": Field(effect="restart", sparse=True),
+    "disks.bus": Field(effect="restart", in_device="target/@bus", sparse=True),
+    "disks.cache": Field(effect="restart", in_device="driver/@cache", sparse=True),
+    "disks.discard": Field(effect="restart", in_device="driver/@discard", sparse=True),
+    "disks.io": Field(effect="restart", in_device="driver/@io", sparse=True),
     "disks.keep": Field(effect="none"),
     "disks.mount": Field(effect="restart", action="follow", traceless=True),
     "disks.size": Field(effect="restart", action="grow", number="bytes", traceless=True),
     "firmware": Field(effect="restart", places=("os/@firmware", "os/firmware", "os/loader")),
-    "graphics": Field(
-        effect="restart", places=("devices/graphics", "devices/video", "devices/input")
-    ),
+    "graphics": Field(effect="restart", places=("devices/graphics", "devices/video")),
     "graphics.listen": Field(effect="restart"),
-    "graphics.tablet": Field(effect="restart"),
+    "graphics.tablet": Field(effect="restart", places=("devices/input",)),
     "graphics.video": Field(effect="restart"),
     "groups": Field(effect="none"),
     "host": Field(effect="recreate"),
@@ -127,9 +127,9 @@ FIELDS: Mapping[str, Field] = {
     ),
     "networks.address": Field(effect="restart", traceless=True),
     "networks.mac": Field(effect="live", action="plug"),
-    "networks.model": Field(effect="restart", sparse=True),
-    "networks.mtu": Field(effect="restart", sparse=True),
-    "networks.queues": Field(effect="restart", sparse=True),
+    "networks.model": Field(effect="restart", in_device="model/@type", sparse=True),
+    "networks.mtu": Field(effect="restart", in_device="mtu", sparse=True),
+    "networks.queues": Field(effect="restart", in_device="driver", sparse=True),
     "password": Field(effect="recreate", sparse=True),  # it is part of `cloud_init`
     "place": Field(effect="none", sparse=True),  # where it is made, and then never again
     "playbooks": Field(effect="live", action="playbooks"),
@@ -176,6 +176,16 @@ def field_at(path: str) -> str:
     """The field that stands at a place in a domain's XML; empty where none does."""
     around = (place for place in PLACES if f"{path}/".startswith((f"{place}/", f"{place}[")))
     return PLACES.get(max(around, key=len, default=""), "")
+
+
+def part_at(device: str, place: str) -> str:
+    """The part of a disk or an interface (``disks``, ``networks``) that stands at a place in its
+    XML; empty where none does."""
+    for name, row in FIELDS.items():
+        first, _, part = name.partition(".")
+        if first == device and row.in_device and f"{place}/".startswith(f"{row.in_device}/"):
+            return part
+    return ""
 
 
 def limited_at(place: str) -> str:

@@ -340,7 +340,9 @@ def _explained(field: str, fields: set[str]) -> bool:
         return True
     if by := accounts_for(field):
         return bool(fields & by)
-    raw = field.startswith("devices/") or "/" in field
+    row = row_of(field)
+    device = row.action != "plug" and any(each.startswith("devices/") for each in row.places)
+    raw = device or "/" in field
     return "template" in fields or (raw and bool(fields & {"devices", "template"}))
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from virtkit.spec.contents import Contents
 from virtkit.spec.document import CLOUD_INIT, EACH
 from virtkit.spec.draft import Entry
 from virtkit.spec.errors import Problems
@@ -25,6 +24,7 @@ from virtkit.spec.model import (
 )
 from virtkit.spec.nodes import Node
 from virtkit.spec.problem import Problem, quote, suggestion
+from virtkit.spec.references import References
 from virtkit.spec.scalars import kind_of
 from virtkit.spec.settings import Setting, in_guest
 from virtkit.spec.values import NUMBER_PATTERN, is_label, label
@@ -158,8 +158,8 @@ def _entry(base: str, with_layers: Callable[..., Node], folder: Path, problems: 
         with_layers: merges them, over those that it is given.
     """
     written = with_layers()
-    contents = Contents(folder)
-    node = contents.with_password(with_layers(*contents.layers(written)))
+    references = References(folder)
+    node = references.with_password(with_layers(*references.layers(written)))
     data = node.plain()
     invalid: set[str] = set()
     try:
@@ -170,7 +170,7 @@ def _entry(base: str, with_layers: Callable[..., Node], folder: Path, problems: 
         fields = GuestEntry.model_validate(valid, context=FROM_FILE)
     own = written.entries.get(CLOUD_INIT)
     in_spec = own.plain() if own is not None and CLOUD_INIT not in invalid else {}
-    return Entry(base, node, fields, invalid, in_spec, tuple(contents.unread))
+    return Entry(base, node, fields, invalid, in_spec, tuple(references.unread))
 
 
 def _check_total(entries: Iterable[Entry], problems: Problems) -> bool:

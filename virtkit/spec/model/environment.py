@@ -48,7 +48,7 @@ class Spec(Model):
         """The paths of all its files, the first one first."""
         return (self.source, *self.more_files)
 
-    def check_contents(self, guests: Collection[str] | None = None) -> None:
+    def check_references(self, guests: Collection[str] | None = None) -> None:
         """Checks that all that guests name could be read, of all or of these.
 
         Raises:

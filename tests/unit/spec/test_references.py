@@ -28,9 +28,9 @@ def unread(guest: str) -> list[str]:
     """What stops whoever would make the guest; who only reads the spec is not stopped."""
     spec = read(guest)
     assert list(spec.guests) == ["web"]
-    spec.check_contents([])
+    spec.check_references([])
     with pytest.raises(SpecErrors) as caught:
-        spec.check_contents()
+        spec.check_references()
     return [f"{each.where}: {each.what}; {each.cure}" for each in caught.value.every()]
 
 
@@ -46,7 +46,7 @@ def test_a_file_of_cloud_config_lies_under_cloud_init() -> None:
         "runcmd": [["ls", "-l"]],
     }
     assert guest.requested["cloud_init"] == {"packages": ["nginx"], "ntp": {}}
-    web.check_contents()
+    web.check_references()
     assert web.where(("guests", "web", "cloud_init", "runcmd")).startswith("web.yaml:4:")
 
 

@@ -26,7 +26,7 @@ _CLOUD_CONFIG = "#cloud-config"
 
 
 @dataclass
-class Contents:
+class References:
     """Reads what the guests of a spec in ``folder`` name; ``unread`` is what could not be."""
 
     folder: Path
