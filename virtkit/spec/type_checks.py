@@ -8,13 +8,28 @@ from typing import Any
 from virtkit.drivers import AUTO, DRIVERS, Driver
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
-from virtkit.spec.model import CPU_MODES, Disk, DiskDevice, GuestFields, InterfaceSpec, Model
+from virtkit.spec.model import (
+    CATALOGUE,
+    CPU_MODES,
+    Disk,
+    DiskDevice,
+    GuestFields,
+    InterfaceSpec,
+    Model,
+)
 from virtkit.spec.nodes import Path
 from virtkit.spec.problem import Problem, quote
 
 _DEFAULTS = GuestFields.model_construct()
 #: What an option is that a part of a guest does not have.
 _NOTHING: tuple[Any, ...] = (None, (), {})
+#: What Debian's cloud kernel, which built images have, knows no driver for; and what it knows.
+_NO_DRIVER = {
+    ("bus", "sata"): "scsi or virtio",
+    ("model", "e1000"): "virtio",
+    ("model", "e1000e"): "virtio",
+    ("model", "rtl8139"): "virtio",
+}
 
 
 def check(entry: Entry, draft: Draft, problems: Problems) -> None:
@@ -43,6 +58,25 @@ def check(entry: Entry, draft: Draft, problems: Problems) -> None:
                 cure="name an image with `build:`, or choose another type",
             )
             problems.at(entry.node, ("image",), problem)
+    built = CATALOGUE.get(entry.fields.image) if image is None else image
+    if built is not None and built.build is not None and entry.fields.kernel is None:
+        _built(entry, problems)
+
+
+def _built(entry: Entry, problems: Problems) -> None:
+    """Devices that the kernel of a built image has no driver for: the guest would not see them."""
+    fields = entry.fields
+    buses = [((*path, "bus"), disk.bus) for path, disk in _all_disks(fields)]
+    models = [((*path, "model"), card.model) for path, card in _all_cards(fields)]
+    for path, value in [*buses, *models]:
+        known = _NO_DRIVER.get((str(path[-1]), value or ""))
+        if known is not None:
+            problem = Problem(
+                f"the kernel of the image '{fields.image}' has no driver for {value}",
+                why=f"a built image has Debian's cloud kernel (guest {quote(entry.base)})",
+                cure=f"use {known}, an image of your own, or a `kernel:` that has it",
+            )
+            problems.at(entry.node, path, problem)
 
 
 def _uses(fields: GuestFields, feature: str) -> Iterator[Path]:
