@@ -122,7 +122,7 @@ class Ran:
         return [(each["object"], each["step"]) for each in self.data["steps"]]
 
     def __str__(self) -> str:
-        with suppress(ValueError, KeyError):
+        with suppress(ValueError, KeyError, TypeError):
             steps = [each for each in self.data["steps"] if each["outcome"] == "failed"]
             return f"{self.line}: {self.code} after {self.elapsed:.1f} s, {steps}\n{self.err}"
         return (

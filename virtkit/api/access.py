@@ -6,7 +6,7 @@ import difflib
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -215,20 +215,22 @@ def console(spec: Spec, guest: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Vnc:
-    """Where a guest's screen is: on loopback only.
+    """Where a guest's screen is: on loopback, or where the spec lets others see it.
 
     Attributes:
         forwarded: it is on another host, and this is a way there.
+        kind: the protocol: ``vnc`` or ``spice``.
     """
 
     address: str
     port: int
     password: str
     forwarded: bool = False
+    kind: str = "vnc"
 
 
 def vnc(spec: Spec, guest: str) -> Vnc:
-    """Address and password of a guest's VNC display, as its own host has it.
+    """Address and password of a guest's display, as its own host has it.
 
     Raises:
         RequestError: it has none.
@@ -248,7 +250,7 @@ def forwarded_vnc(spec: Spec, guest: str) -> Iterator[Vnc]:
     address = _LOOPBACK.get(display.address, display.address)
     with host.forwarded(address, display.port) as (here, port):
         forwarded = host.remote is not None
-        yield Vnc(here, port, display.password, forwarded) if forwarded else display
+        yield replace(display, address=here, port=port, forwarded=True) if forwarded else display
 
 
 #: What a program there connects to where a display listens at all of a host's addresses.
@@ -258,15 +260,19 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 def _vnc(spec: Spec, host_state: HostState, observed: ObservedGuest) -> Vnc:
     check_running(spec, observed)
     xml = host_state.host.domains.secure_xml(DRIVERS[observed.record.type], observed.domain)
-    graphics = tree.parse(xml, "a domain").find("./devices/graphics[@type='vnc']")
-    if graphics is None:
+    graphics = tree.parse(xml, "a domain").iterfind("./devices/graphics")
+    displays = {each.get("type"): each for each in graphics}
+    kind = next((each for each in ("vnc", "spice") if each in displays), "")
+    if not kind:
         name = observed.record.guest
         raise RequestError(
-            f"guest {name} has no VNC display",
+            f"guest {name} has no display",
             cure="give it `graphics: vnc`, then " + spec.command("up", name, "--restart"),
         )
+    display = displays[kind]
     return Vnc(
-        graphics.get("listen", "127.0.0.1"),
-        int(graphics.get("port", "-1")),
-        graphics.get("passwd", ""),
+        display.get("listen", "127.0.0.1"),
+        int(display.get("port", "-1")),
+        display.get("passwd", ""),
+        kind=kind,
     )

@@ -35,6 +35,7 @@ from virtkit.api._placement import (
     unknown_guests,
     with_unknown,
 )
+from virtkit.api._places import with_places
 from virtkit.api._playbooks import with_playbooks
 from virtkit.api._pool import damaged_images, pool_changes, restored_images, without_damaged
 from virtkit.api._readiness import unready_notes
@@ -112,6 +113,7 @@ def _plan_hosts(
     restart: bool,
     say: Say,
 ) -> Plan:
+    spec.check_references(only)
     host_states = [with_spec_path(each, path_of(spec)) for each in observation.host_states]
     unknown = unknown_guests(spec, host_states, observation.unanswered)
     chosen = choose_hosts(spec, host_states, unknown, only, say)
@@ -141,7 +143,8 @@ def _plan_hosts(
         *_other_keys_notes(spec, host_states, plan, only),
         *left_host_notes(spec),
     )
-    return with_unknown(replace(plan, notes=notes), spec, observation.unanswered, unknown, only)
+    plan = with_places(replace(plan, notes=notes), spec)
+    return with_unknown(plan, spec, observation.unanswered, unknown, only)
 
 
 def _facts(

@@ -20,8 +20,8 @@ from virtkit.state.desired import Guest
 from virtkit.state.record import GuestRecord
 from virtkit.xml import diff, tree
 
-#: Devices that can come and go.
-_DEVICES = ("disk", "interface")
+#: Devices that can come and go, and the field of each. A disk on SCSI comes with its controller.
+_DEVICES = {"controller": "disks.NAME", "disk": "disks.NAME", "interface": "networks.NAME"}
 #: Seconds that a guest gets to let go of a device.
 _DETACH_TIMEOUT = 30.0
 
@@ -52,19 +52,27 @@ class Hotplug:
         paths = [each for each in record.detaching if _is_device(each)]
         for path in paths:
             device = diff.element_at(live, path)
-            if device is not None and self._is_live_device(device):
+            if device is not None and self._leaves(device, record):
                 progress(path)
                 self._host.domains.detach_device(self._driver, self._guest.domain, _text(device))
-        self._wait_gone(paths, progress)
+        self._wait_gone(paths, record, progress)
 
-    def _wait_gone(self, paths: list[str], progress: Progress) -> None:
+    def _leaves(self, device: etree._Element, record: GuestRecord) -> bool:
+        """Whether a device is taken away now. A disk that only moves to another bus stays until the
+        guest starts again."""
+        source = device.find("source")
+        key = source.get("file") if device.tag == "disk" and source is not None else None
+        stays = (e.key == key and (e.role, e.state) != ("disk", "deleting") for e in record.volumes)
+        return self._is_live_device(device) and not any(stays)
+
+    def _wait_gone(self, paths: list[str], record: GuestRecord, progress: Progress) -> None:
         end = time.monotonic() + _DETACH_TIMEOUT
         while (live := self._live()) is not None:
             unreleased = [
                 each
                 for each in paths
                 if (device := diff.element_at(live, each)) is not None
-                and self._is_live_device(device)
+                and self._leaves(device, record)
             ]
             if not unreleased:
                 return
@@ -92,7 +100,7 @@ class Hotplug:
             path = difference.path
             if difference.current is None and _is_device(path):
                 device = diff.element_at(wanted, path)
-                if device is not None and self._is_live_device(device):
+                if device is not None and self._is_live_device(device) and _is_new(device, live):
                     say(path)
                     self._host.domains.attach_device(
                         self._driver, self._guest.domain, _text(device)
@@ -135,7 +143,7 @@ class Hotplug:
             self._host.domains.describe(self._driver, self._guest.domain, text)
 
     def _is_live_device(self, device: etree._Element) -> bool:
-        return self._is_live_field({"disk": "disks.NAME", "interface": "networks.NAME"}[device.tag])
+        return self._is_live_field(_DEVICES[str(device.tag)])
 
     def _is_live_field(self, field: str) -> bool:
         return self._driver.effect(field) == "live"
@@ -154,6 +162,13 @@ ACTIONS: Mapping[LiveAction, Callable[[Hotplug, etree._Element, etree._Element, 
 def _is_device(path: str) -> bool:
     parts = diff.split_path(path)
     return len(parts) == 2 and parts[1].partition("[")[0] in _DEVICES
+
+
+def _is_new(device: etree._Element, live: etree._Element) -> bool:
+    """Whether a running guest lacks a device, and not only has its disk on another bus."""
+    source = device.find("source")
+    key = source.get("file") if device.tag == "disk" and source is not None else None
+    return not key or not diff.disk_target(live, key)
 
 
 def _text(device: etree._Element) -> str:

@@ -165,9 +165,10 @@ def _bring_up_steps(change: Change, context: Context, awaited: set[str]) -> Iter
         if hotplug:
             yield step("plug", guest_steps.plug, own("volumes"))
     dependencies = [(f"guest/{name}", "ready") for name in guest.spec.after]
-    starts = not hotplug or not _runs(change)
+    starts = guest_context.to_be_started and (not hotplug or not _runs(change))
     wait = context.options.wait or guest.name in awaited
-    provisions = guest_context.provisions and wait
+    runs = starts or guest_context.running
+    provisions = guest_context.provisions and wait and runs
     if starts:
         after = [image, *networks, *own("volumes", "plug")]
         # one that moves here from another host has stopped there
@@ -178,10 +179,10 @@ def _bring_up_steps(change: Change, context: Context, awaited: set[str]) -> Iter
         yield step("playbooks", guest_steps.provision, own("login", "follow"))
     if provisions or (starts and (wait or guest_context.follows)):
         yield step("ready", guest_steps.wait_ready, own("start", "playbooks"), waits=True)
-    if guest_context.follows:
+    if guest_context.follows and runs:
         reachable = own("login") if provisions else own("ready")
         yield step("follow", guest_steps.follow, [*own("plug", "start"), *reachable], waits=True)
-    last = own("plug", "start", "playbooks", "ready", "follow")
+    last = own("volumes", "plug", "start", "playbooks", "ready", "follow")
     yield step("finish", lambda _: guest_steps.finish(), last)
 
 
@@ -222,7 +223,7 @@ def _record_only_steps(change: Change, context: Context) -> Iterable[Step]:
         context.note(new, running=observed.state == "running")
 
     yield Step(change.object, "update", change.host, update)
-    if observed.state != "running":
+    if observed.state != "running" and guest.spec.start:
         started = replace(change, action="start", observed=replace(observed, record=new))
         yield from _bring_up_steps(started, context, set())
 

@@ -91,8 +91,8 @@ def console(
         bool,
         flag(
             "--vnc",
-            help="Show the display's address and password. One on another host is forwarded to a "
-            "port here until ctrl-c.",
+            help="Show the address and password of a VNC or SPICE display. One on another host is "
+            "forwarded to a port here until ctrl-c.",
         ),
     ] = False,
     json: Json = False,
@@ -111,9 +111,16 @@ def console(
     with api.forwarded_vnc(spec, guest) as display:
         shown = display.password if sys.stdout.isatty() else None
         if json:
-            output.data({"address": display.address, "port": display.port, "password": shown})
+            output.data(
+                {
+                    "kind": display.kind,
+                    "address": display.address,
+                    "port": display.port,
+                    "password": shown,
+                }
+            )
         else:
-            output.out().print(f"vnc://{display.address}:{display.port}")
+            output.out().print(f"{display.kind}://{display.address}:{display.port}")
             output.out().print(f"password: {shown or 'shown on a terminal only'}")
         if display.forwarded:
             _wait_for_end(f"this leads to the host of guest {guest} until ctrl-c ends it")

@@ -17,6 +17,7 @@ from virtkit.errors import RequestError
 def validate(*, chosen: OnlySpec, json: Json = False) -> None:
     """Read and check the spec; touches nothing."""
     spec = chosen.read()
+    spec.check_references()
     if json:
         guests = {name: each.requested for name, each in spec.guests.items()}
         output.data({"environment": spec.name, "valid": True, "guests": guests})

@@ -148,14 +148,14 @@ def plan(plan: api.Plan) -> None:
     out().print(f"[bold]{plan.environment}[/]: {what}")
     for change in plan.changes:
         out().print(_change(change))
-        _reasons(change)
+        _reasons(change, plan.source)
         if change.lost:
             out().print(f"      [red]lost: {escape(change.lost)}[/]")
     for change in plan.pending:
         cure = "virtkit up --restart" if change.effect == "restart" else "its next boot"
         name = label(change.object, change.host)
         out().print(f"  [cyan]…[/] {name:24} pending  until {cure}")
-        _reasons(change)
+        _reasons(change, plan.source)
     for each in plan.unknown:
         name = label(f"guest/{each.guest}", each.host)
         out().print(f"  [yellow]?[/] {name:24} unknown  {escape(plain(each.why))}")
@@ -165,7 +165,9 @@ def plan(plan: api.Plan) -> None:
         error(problem, as_json=False)
 
 
-def _reasons(change: Change) -> None:
+def _reasons(change: Change, source: str) -> None:
+    """The reasons of a change, with the place of those that another file than the spec's first one
+    says."""
     for reason in change.reasons:
         before, after = (_value(reason.field, each) for each in (reason.before, reason.after))
         words: list[str] = [] if reason.cause == "spec" else [reason.cause]
@@ -176,7 +178,9 @@ def _reasons(change: Change) -> None:
             said = plain(f"{reason.field}: {after}")
             words = words or ["changed"]
         why = f" ({', '.join(words)})" if words else ""
-        out().print(f"      {escape(said)}{why}")
+        elsewhere = reason.where and not reason.where.startswith(f"{source}:")
+        place = f"  [dim]{escape(plain(reason.where))}[/]" if elsewhere else ""
+        out().print(f"      {escape(said)}{why}{place}")
 
 
 def _change(change: Change) -> str:

@@ -33,6 +33,19 @@ class Blocker:
     temporary: bool = False
 
 
+@dataclass(frozen=True)
+class Bus:
+    """A bus that disks are on.
+
+    Attributes:
+        prefix: of the disks' targets in the domain XML.
+        device: what the guest calls a disk, by its ``{name}`` (its serial) or its ``{target}``.
+    """
+
+    prefix: str
+    device: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Driver:
     """One guest type.
@@ -77,8 +90,9 @@ class Driver:
             the first of the guest's ids. Empty where there is one way only, the hypervisor's.
         needs_built_image: only images with ``build:`` can be its root, but where it has a kernel of
             its own.
-        disk_prefix: of its disks' names, empty where it has none.
-        disk_device: what the guest calls a disk, by its ``{name}`` or its ``{target}``.
+        buses: those that its disks can be on, by libvirt's words, its own first; empty where it
+            has no disks.
+        cpu_modes: the words for a guest's processor that are no named model, and that it takes.
         cpu_mode, cpu_model: the CPU that the template states, where it states one.
         tb_cache: MiB for translated code, where the hypervisor translates.
         pcie_ports: PCI Express ports, taken or free for devices that are plugged in.
@@ -119,8 +133,8 @@ class Driver:
     unsupported: Mapping[str, str] = field(default_factory=dict)
     confined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs_built_image: bool = False
-    disk_prefix: str = "vd"
-    disk_device: str = "/dev/disk/by-id/virtio-{name}"
+    buses: Mapping[str, Bus]
+    cpu_modes: tuple[str, ...] = ()
     cpu_mode: str = ""
     cpu_model: str = ""
     tb_cache: int = 0

@@ -1,8 +1,8 @@
 """What each field of a guest is: one row a field. Whoever needs to know looks here.
 
-The keys are a guest's fields; ``disks`` and ``networks`` stand for a disk or an interface that
-comes or goes, ``disks.size`` for a change of one. Drivers say where a change costs them something
-else.
+The keys are a guest's fields, and the parts of some. ``disks`` and ``networks`` stand for a disk or
+an interface that comes or goes, ``disks.size`` for a change of one, and ``disks.bus`` for one of
+the root disk, too. Drivers say where a change costs them something else.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Field:
         effect: what its change costs, where the driver says nothing else.
         action: what carries the change out where it is ``live``; empty where it never is.
         places: where it stands in a domain's XML; devices are recognized by what they are.
+        in_device: where it stands in the XML of its device, where it is a part of one.
         max_place: the place of its maximum, which a running guest can be given; ``max`` has a part
             for it.
         number: what it counts, where it is a number; ``mixed``: its parts are numbers.
@@ -43,6 +44,7 @@ class Field:
     effect: Effect
     action: LiveAction | Literal[""] = ""
     places: tuple[str, ...] = ()
+    in_device: str = ""
     max_place: str = ""
     number: Literal["", "bytes", "count", "mixed"] = ""
     traceless: bool = False
@@ -72,20 +74,38 @@ FIELDS: Mapping[str, Field] = {
     "cpus": Field(
         effect="restart",
         action="set_cpus",
-        places=("vcpu", "cputune"),
+        places=("vcpu", "cputune/period", "cputune/quota"),
         max_place="vcpu",
         number="count",
         follows=True,
     ),
+    "cpu": Field(effect="restart", sparse=True),
+    "cpu.features": Field(effect="restart", places=("cpu/feature",)),
+    "cpu.model": Field(effect="restart", places=("cpu",)),
+    "cpu.pin": Field(effect="restart", places=("cputune",)),
+    "cpu.topology": Field(effect="restart", places=("cpu/topology",)),
     "description": Field(effect="live", action="describe", places=("description",), sparse=True),
     "devices": Field(effect="restart"),
     "disk": Field(effect="restart", action="grow", number="bytes", traceless=True, follows=True),
-    "disks": Field(effect="restart", action="plug", seed=True, first_boot=True),
+    "disks": Field(  # the first one on SCSI brings the controller
+        effect="restart",
+        action="plug",
+        places=("devices/controller[scsi 0]",),
+        seed=True,
+        first_boot=True,
+    ),
+    "disks.bus": Field(effect="restart", in_device="target/@bus", sparse=True),
+    "disks.cache": Field(effect="restart", in_device="driver/@cache", sparse=True),
+    "disks.discard": Field(effect="restart", in_device="driver/@discard", sparse=True),
+    "disks.io": Field(effect="restart", in_device="driver/@io", sparse=True),
     "disks.keep": Field(effect="none"),
     "disks.mount": Field(effect="restart", action="follow", traceless=True),
     "disks.size": Field(effect="restart", action="grow", number="bytes", traceless=True),
     "firmware": Field(effect="restart", places=("os/@firmware", "os/firmware", "os/loader")),
     "graphics": Field(effect="restart", places=("devices/graphics", "devices/video")),
+    "graphics.listen": Field(effect="restart"),
+    "graphics.tablet": Field(effect="restart", places=("devices/input",)),
+    "graphics.video": Field(effect="restart"),
     "groups": Field(effect="none"),
     "host": Field(effect="recreate"),
     "image": Field(effect="recreate"),
@@ -107,14 +127,21 @@ FIELDS: Mapping[str, Field] = {
     ),
     "networks.address": Field(effect="restart", traceless=True),
     "networks.mac": Field(effect="live", action="plug"),
+    "networks.model": Field(effect="restart", in_device="model/@type", sparse=True),
+    "networks.mtu": Field(effect="restart", in_device="mtu", sparse=True),
+    "networks.queues": Field(effect="restart", in_device="driver", sparse=True),
+    "password": Field(effect="recreate", sparse=True),  # it is part of `cloud_init`
     "place": Field(effect="none", sparse=True),  # where it is made, and then never again
     "playbooks": Field(effect="live", action="playbooks"),
     "privileged": Field(effect="recreate"),
     "ready": Field(effect="none"),
+    "sound": Field(effect="restart", places=("devices/sound",), sparse=True),
     "ssh_keys": Field(effect="live", action="follow", seed=True, first_boot=True),
+    "start": Field(effect="none", sparse=True),
     "template": Field(effect="restart"),
     "type": Field(effect="recreate"),
     "user": Field(effect="recreate"),
+    "user_data": Field(effect="none", sparse=True),  # what is in it is part of `cloud_init`
     "vars": Field(effect="none"),  # playbooks that read them are run again
 }
 
@@ -134,7 +161,10 @@ _LIMITED = frozenset(name for name, row in FIELDS.items() if row.max_place)
 def row_key(field: str) -> str:
     """The key of a reason's field in ``FIELDS``: ``disks.data.size`` is ``disks.size``."""
     first, *rest = field.split(".")
-    return ".".join([first, *rest[1:]]) if first in ("disks", "networks") else first
+    if first in ("disks", "networks"):
+        return ".".join([first, *rest[1:]])
+    part = ".".join(["disks" if first == "disk" and rest else first, *rest[:1]])
+    return part if part in FIELDS else first
 
 
 def row_of(field: str) -> Field:
@@ -144,9 +174,18 @@ def row_of(field: str) -> Field:
 
 def field_at(path: str) -> str:
     """The field that stands at a place in a domain's XML; empty where none does."""
-    around = (name for place, name in PLACES.items() if f"{path}/".startswith(f"{place}/"))
-    several = (name for place, name in PLACES.items() if path.startswith(f"{place}["))
-    return next(around, next(several, ""))
+    around = (place for place in PLACES if f"{path}/".startswith((f"{place}/", f"{place}[")))
+    return PLACES.get(max(around, key=len, default=""), "")
+
+
+def part_at(device: str, place: str) -> str:
+    """The part of a disk or an interface (``disks``, ``networks``) that stands at a place in its
+    XML; empty where none does."""
+    for name, row in FIELDS.items():
+        first, _, part = name.partition(".")
+        if first == device and row.in_device and f"{place}/".startswith(f"{row.in_device}/"):
+            return part
+    return ""
 
 
 def limited_at(place: str) -> str:

@@ -31,6 +31,7 @@ KVM = replace(
     virtualization="hardware-assisted (kernel-level)",
     domain_type="kvm",
     needs_kvm=True,
+    cpu_modes=("host-passthrough", "host-model", "maximum"),
     cpu_mode="host-passthrough",
     cpu_model="",
     tb_cache=0,

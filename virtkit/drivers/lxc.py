@@ -3,6 +3,7 @@
 from virtkit.drivers.base import Driver, connected
 
 _FEW_RIGHTS = ("features/privnet", "features/capabilities[@policy='deny']")
+_NO_BLOCKS = "a container sees file systems, which the host reads and writes as its own"
 _OWN_KERNEL = "a container shares the host's kernel"
 
 LXC = Driver(
@@ -28,7 +29,11 @@ LXC = Driver(
     unsupported={
         "kernel": _OWN_KERNEL,
         "firmware": f"{_OWN_KERNEL} and has no firmware",
+        "sound": "libvirt gives containers no sound card",
         "graphics": "libvirt gives containers no display",
+        "cpu": f"{_OWN_KERNEL} and its processors",
+        **dict.fromkeys(("disks.bus", "disks.cache", "disks.discard", "disks.io"), _NO_BLOCKS),
+        **dict.fromkeys(("networks.model", "networks.queues"), "a container's card is the host's"),
         "disks.blank": "a container sees disks as mounted folders only; give it `mount:`",
     },
     confined={
@@ -41,7 +46,7 @@ LXC = Driver(
         "privileged": (),
     },
     needs_built_image=True,
-    disk_prefix="",
+    buses={},
     capabilities=(
         "sys_admin",  # the image's init drops it before it hands over
         "chown",

@@ -1,6 +1,6 @@
 """Full virtualization by emulation (hosted model): QEMU without hardware support."""
 
-from virtkit.drivers.base import Driver, connected
+from virtkit.drivers.base import Bus, Driver, connected
 
 QEMU = Driver(
     type="qemu",
@@ -14,6 +14,11 @@ QEMU = Driver(
     stop=("acpi",),
     exec=("agent", "ssh"),
     restart="reset",
+    buses={
+        "virtio": Bus("vd", "/dev/disk/by-id/virtio-{name}"),
+        "scsi": Bus("sd", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{name}"),
+        "sata": Bus("sd", "/dev/disk/by-id/ata-QEMU_HARDDISK_{name}"),
+    },
     undefine=(
         "VIR_DOMAIN_UNDEFINE_NVRAM",
         "VIR_DOMAIN_UNDEFINE_MANAGED_SAVE",
@@ -32,6 +37,7 @@ QEMU = Driver(
     unsupported={"privileged": "a virtual machine has its own kernel; only containers have this"},
     # the oldest model that distributions of today start on (x86-64-v2); `maximum` has AVX, and
     # emulating that costs a boot nearly half its time
+    cpu_modes=("host-model", "maximum"),
     cpu_mode="custom",
     cpu_model="Nehalem",
     # a boot goes through 350; what has no room is translated again

@@ -6,7 +6,7 @@ and network interfaces it takes for its own; the container's init (templates/uml
 
 from dataclasses import replace
 
-from virtkit.drivers.base import Blocker, connected, installed
+from virtkit.drivers.base import Blocker, Bus, connected, installed
 from virtkit.drivers.lxc import LXC
 from virtkit.facts import HostFacts
 
@@ -47,15 +47,24 @@ UML = replace(
         "disks.mount": "live",
     },
     unsupported={
+        "cpu": "User-Mode Linux runs on the host's processors as any program",
+        **dict.fromkeys(
+            ("networks.model", "networks.queues"), "User-Mode Linux has a card of its own"
+        ),
         "cpus": "User-Mode Linux has one processor",
         "max": "User-Mode Linux can't grow while it runs",
         "kernel": "the kernel is the host's program linux.uml",
         "firmware": _NO_FIRMWARE,
+        "sound": "User-Mode Linux has no sound card",
         "graphics": "User-Mode Linux has no display",
+        **dict.fromkeys(
+            ("disks.bus", "disks.cache", "disks.discard", "disks.io"),
+            "User-Mode Linux opens its disks by itself, and on no bus",
+        ),
         "privileged": "it has its own kernel; only containers have this",
     },
     confined={"userns": LXC.confined["userns"]},
-    disk_prefix="ubd",
+    buses={"uml": Bus("ubd", "/dev/{target}")},
     boot_args="console=ttyS0",
     # the kernel itself has net_raw alone, as its network interfaces are raw sockets; what starts it
     # takes IPv6 off the container, and then gives the others up

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from virtkit.drivers.base import Blocker, Driver, connected
+from virtkit.drivers.base import Blocker, Bus, Driver, connected
 from virtkit.facts import HostFacts
 
 _OWN_KERNEL = "a virtual machine has its own kernel; only containers have this"
@@ -52,11 +52,20 @@ XEN_PV = Driver(
     unsupported={
         "privileged": _OWN_KERNEL,
         "firmware": _FIRMWARE,
+        **dict.fromkeys(
+            ("disks.bus", "disks.cache", "disks.discard", "disks.io"),
+            "libxl gives guests Xen's own disks, and takes none of this",
+        ),
+        **dict.fromkeys(
+            ("cpu.model", "cpu.features", "cpu.topology"),
+            "Xen's guests see the host's processor",
+        ),
+        **dict.fromkeys(("networks.model", "networks.queues"), "guests have Xen's own card"),
+        "sound": "virtkit gives Xen's guests no sound card",
         "graphics": "virtkit gives Xen's guests a console and no display",
     },
     needs_built_image=True,  # nothing boots a disk's own boot loader
-    disk_prefix="xvd",
-    disk_device="/dev/{target}",
+    buses={"xen": Bus("xvd", "/dev/{target}")},
     limited_to_host_cpus=True,  # libxlDomainSetVcpusFlags refuses more
     serial_start=True,  # libxl gives each device's hotplug script ten seconds, however busy a host
     boot_args="console=hvc0",

@@ -20,13 +20,15 @@ Action = Literal["create", "update", "replace", "start", "stop", "delete"]
 
 @dataclass(frozen=True)
 class FieldChange:
-    """One field that differs, and what it costs to change it."""
+    """One field that differs, and what it costs to change it. ``where``: the place in the spec's
+    files that says so, as ``FILE:LINE:COL``; empty where none does."""
 
     field: str
     before: Any
     after: Any
     cause: Cause = "spec"
     effect: Effect = "none"
+    where: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -35,6 +37,7 @@ class FieldChange:
             "to": self.after,
             "cause": self.cause,
             "effect": self.effect,
+            **({"where": self.where} if self.where else {}),
         }
 
 
@@ -114,6 +117,7 @@ class Plan:
         guests: what it was narrowed to, as the command line names guests; empty for all.
         unanswered: the errors of hosts that do not answer, by name; the plan lacks what is there.
         unknown: the guests that are left alone because of that.
+        source: the spec's file, the first of several.
     """
 
     environment: str
@@ -124,6 +128,7 @@ class Plan:
     guests: tuple[str, ...] = ()
     unanswered: Mapping[str, VirtkitError] = field(default_factory=dict)
     unknown: tuple[UnknownGuest, ...] = ()
+    source: str = ""
 
     @property
     def incomplete(self) -> bool:

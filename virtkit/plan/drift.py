@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lxml import etree
 
-from virtkit.drivers.fields import field_at, limited_at, row_of
+from virtkit.drivers.fields import field_at, limited_at, part_at, row_of
 from virtkit.spec.model import DEFAULT_NETWORK
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import Cause, GuestRecord
@@ -43,7 +43,8 @@ class FieldDifference:
     def live_fix(self) -> bool:
         """Whether a running guest can be given it at all: whole devices, values such as memory."""
         *above, last = diff.split_path(self.xml.path)
-        device = above == ["devices"] and last.startswith(("disk[", "interface["))
+        comes = ("disk[", "interface[", "controller[scsi")
+        device = above == ["devices"] and last.startswith(comes)
         return device or row_of(self.field).settable
 
 
@@ -152,7 +153,9 @@ class DriftCheck:
         )
 
     def _device(self, path: str) -> str:
-        """The disk or network interface that a place belongs to; empty where it is none of ours."""
+        """The disk or network interface that a place belongs to, or its part; empty where it is
+        none of ours."""
+        place_in_device = "/".join(diff.split_path(path)[2:])
         place = "/".join(diff.split_path(path)[:2])
         if "backingStore" in diff.split_path(path):
             return ""  # a disk's backing file, and not what is on it
@@ -162,10 +165,13 @@ class DriftCheck:
         if device is None or not place.startswith("devices/"):
             return ""
         if device.tag == "interface":
-            return f"networks.{self._network(device)}"
+            return _with_part(f"networks.{self._network(device)}", place_in_device)
         source = device.find("source")
         path = source.get("file") or source.get("dir") or "" if source is not None else ""
         name = path.rpartition("/")[2]
+        if device.tag == "disk" and self._moves(path):
+            own = name.removeprefix(f"{self._guest.domain}-")
+            return "disk.bus" if own in ("root", "seed") else f"disks.{own}.bus"
         disk = name.removeprefix(f"{self._guest.domain}-")
         if device.tag not in ("disk", "filesystem") or disk == name:
             return ""
@@ -173,7 +179,12 @@ class DriftCheck:
             return (
                 f"disks.{disk}" if place.startswith(f"devices/filesystem[{LAYER_FOLDER}/") else ""
             )
-        return "disk" if disk == "root" else f"disks.{disk}"
+        return _with_part("disk" if disk == "root" else f"disks.{disk}", place_in_device)
+
+    def _moves(self, volume: str) -> bool:
+        """Whether the running guest has a disk on another bus than it should."""
+        targets = {diff.disk_target(e, volume) for e in (self._wanted, self._live) if e is not None}
+        return len(targets - {""}) > 1
 
     def _network(self, device: etree._Element) -> str:
         """The spec's name for the network that an interface is on, or was."""
@@ -189,6 +200,13 @@ class DriftCheck:
         source = device.find("source")
         source_name = source.get("network", source.get("bridge", "")) if source is not None else ""
         return names_by_mac.get(address) or source_name.removeprefix(f"{self._guest.environment}-")
+
+
+def _with_part(field: str, place_in_device: str) -> str:
+    """The field of a device, or of its part that stands at a place inside it."""
+    first = field.partition(".")[0]
+    part = part_at("disks" if first == "disk" else first, place_in_device)
+    return f"{field}.{part}" if part else field
 
 
 def _comes_later(difference: Difference) -> bool:

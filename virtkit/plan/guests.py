@@ -51,6 +51,7 @@ class _Comparison:
         self._spec_path = spec_path
         self._drift_check = DriftCheck(guest, current, wanted)
         self._made_volumes = {v.name: v for v in current.record.volumes if v.state == "made"}
+        self._starts = guest.spec.start and current.state != "running"
         self._lost: list[str] = []
         self._errors: list[RequestError] = []
 
@@ -71,7 +72,7 @@ class _Comparison:
         pending = self._pending(reasons)
         answer = ComparedGuest(errors=self._errors)
         if not self._current.record.finished:
-            reasons += _unfinished(self._current)
+            reasons += _unfinished(self._current, self._starts)
         staged = {
             each.field: each.cause
             for each in [*reasons, *pending]
@@ -86,7 +87,7 @@ class _Comparison:
             answer.change = replace(
                 base, effect=effect, reasons=tuple(reasons), lost=lost, staged=staged
             )
-        elif self._current.state != "running" and not self._current.undefined:
+        elif self._starts and not self._current.undefined:
             reason = FieldChange("state", self._current.state, "running", "drift", "live")
             answer.change = replace(base, action="start", reasons=(reason,))
         elif _unlisted(self._current, self._observed):
@@ -129,7 +130,8 @@ class _Comparison:
         """Playbooks that the guest was not given, or not as they are now, or that did not end well.
         That it has more than its spec asks for by now is no change: nobody takes it back."""
         wanted, provisioned = self._guest.playbooks, self._current.record.provisioned
-        if wanted is None or (provisioned is not None and provisioned.has(wanted)):
+        left_off = not self._guest.spec.start and self._current.state == "stopped"
+        if wanted is None or left_off or (provisioned is not None and provisioned.has(wanted)):
             return
         before = list(provisioned.playbooks) if provisioned else None
         again = provisioned is not None and provisioned.is_of(wanted)
@@ -298,11 +300,11 @@ def _unlisted(current: ObservedGuest, observed: Observed) -> bool:
     )
 
 
-def _unfinished(current: ObservedGuest) -> Iterable[FieldChange]:
+def _unfinished(current: ObservedGuest, to_be_started: bool) -> Iterable[FieldChange]:
     """What an interrupted run left to do."""
     state = current.state
     effect: Effect = "next-boot" if state == "stopped" else "live"
-    if state != "running":
+    if to_be_started:
         yield FieldChange("state", state, "running", "unfinished", "live")
     for each in current.record.volumes:
         if each.state == "wanted" and each.role != "console":
@@ -338,7 +340,9 @@ def _explained(field: str, fields: set[str]) -> bool:
         return True
     if by := accounts_for(field):
         return bool(fields & by)
-    raw = field.startswith("devices/") or "/" in field
+    row = row_of(field)
+    device = row.action != "plug" and any(each.startswith("devices/") for each in row.places)
+    raw = device or "/" in field
     return "template" in fields or (raw and bool(fields & {"devices", "template"}))
 
 

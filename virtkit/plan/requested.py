@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from virtkit.drivers.fields import row_of
 from virtkit.spec.defaults import completed
 from virtkit.spec.model import DEFAULT_NETWORK
 
+#: Fields whose parts are compared one by one, and the part that a plain value stands for.
+_SHORT = {"cpu": "", "disk": "size", "graphics": "kind"}
 #: A field that differs: its name, what was requested, what is requested now.
 RequestedChange = tuple[str, Any, Any]
 
@@ -26,8 +29,33 @@ def requested_changes(
             yield from _entries(name, _by_name(old), _by_name(new))
         elif name == "networks":
             yield from _entries(name, _by_name(_interfaces(old)), _by_name(_interfaces(new)))
+        elif name in _SHORT:
+            yield from _parts(name, _in_full(name, old), _in_full(name, new))
         elif old != new:
             yield name, old, new
+
+
+def _in_full(field: str, value: Any) -> Mapping[str, Any]:
+    """A field with parts, which a record may have as one of them alone."""
+    return value if isinstance(value, Mapping) else {_SHORT[field]: value}
+
+
+def _parts(
+    field: str, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Iterable[RequestedChange]:
+    """A field whose parts differ in what their change costs; the one that it is short for is its
+    own."""
+    for key in sorted({*before, *after}):
+        if before.get(key) != after.get(key):
+            name = field if key == _SHORT[field] else f"{field}.{key}"
+            yield name, before.get(key), after.get(key)
+
+
+def _as_recorded(field: str, entry: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """An entry without what no record mentions."""
+    if entry is None:
+        return None
+    return {k: v for k, v in entry.items() if v is not None or not row_of(f"{field}.X.{k}").sparse}
 
 
 def _interfaces(requested: Any) -> Any:
@@ -52,7 +80,7 @@ def _entries(
     for name in dict.fromkeys([*before, *after]):
         old, new = before.get(name), after.get(name)
         if old is None or new is None:
-            yield f"{field}.{name}", old, new
+            yield f"{field}.{name}", _as_recorded(field, old), _as_recorded(field, new)
             continue
         for key in sorted({*old, *new}):
             if old.get(key) != new.get(key):

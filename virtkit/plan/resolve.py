@@ -31,9 +31,9 @@ from virtkit.state.desired import (
     image_identity,
 )
 
-#: Guest fields that say how the spec is written or where a guest is, not what it is; and those of
-#: Ansible's, of which the record has its own digest.
-_NOT_RECORDED = {"name", "base", "index", "host", "playbooks", "vars"}
+#: Guest fields that say how the spec is written or where a guest is, not what it is; those of
+#: Ansible's, of which the record has its own digest; and a password, which `cloud_init` holds.
+_NOT_RECORDED = {"name", "base", "index", "host", "password", "playbooks", "vars"}
 
 
 def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
@@ -108,7 +108,7 @@ def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None)
     answer: dict[str, Any] = guest.model_dump(mode="json", by_alias=True, exclude=_NOT_RECORDED)
     defaults = completed({})
     for name, row in FIELDS.items():
-        if row.sparse and answer[name] == defaults[name]:
+        if row.sparse and name in answer and answer[name] == defaults[name]:
             del answer[name]
     if guest.cloud_init:
         salt = addresses.derived_uuid(spec.name, "guest", guest.name)
@@ -381,6 +381,7 @@ def _interface(
         gateway=gateway,
         dns=dns,
         domain=network.domain or "",
+        options=interface,
     )
 
 

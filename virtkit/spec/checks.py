@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from virtkit.drivers import AUTO, DRIVERS, Driver
-from virtkit.spec import host_checks, raw_xml
+from virtkit.spec import host_checks, raw_xml, type_checks
 from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
@@ -19,7 +18,6 @@ from virtkit.spec.model import (
     CATALOGUE,
     DEFAULT_NETWORK,
     LOCAL,
-    GuestFields,
     GuestSpec,
     InterfaceSpec,
     NetworkSpec,
@@ -33,8 +31,6 @@ from virtkit.spec.values import RESERVED_DISKS
 #: The longest ``ENVIRONMENT-NAME``: libvirt's sockets carry it, and their paths are short.
 MAX_NAME_LENGTH = 63
 
-_DEFAULTS = GuestFields.model_construct()
-
 
 def check(draft: Draft, problems: Problems) -> None:
     """All checks that need more than one value; errors go to ``problems``."""
@@ -42,16 +38,19 @@ def check(draft: Draft, problems: Problems) -> None:
     host_checks.check(draft, problems)
     for entry in draft.entries:
         _image(entry, draft, problems)
-        _driver(entry, draft, problems)
+        type_checks.check(entry, draft, problems)
         _disks(entry, problems)
         _users(entry, problems)
         _playbooks(entry, problems)
         _max(entry, problems)
+        _listen(entry, problems)
+        _cpu(entry, problems)
         _interfaces(entry, draft, problems)
     _addresses(draft, problems)
     _macs(draft, problems)
     _exclusive_resources(draft, problems)
     _cycles(draft, problems)
+    _left_off(draft, problems)
     _long_names(draft, problems)
     _volumes(draft, problems)
 
@@ -146,53 +145,6 @@ def _image(entry: Entry, draft: Draft, problems: Problems) -> None:
         problems.at(entry.node, ("image",), problem)
 
 
-def _driver(entry: Entry, draft: Draft, problems: Problems) -> None:
-    """What the guest's type can't do; with ``auto``, what any type that it may choose can't."""
-    guest_type = entry.fields.type
-    if "type" in entry.invalid:
-        return
-    image = draft.images.models.get(entry.fields.image)
-    for choice in AUTO if guest_type == "auto" else (guest_type,):
-        driver = DRIVERS[choice]
-        for path, why in _unsupported(entry.fields, driver):
-            feature = "disks.blank" if path[0] == "disks" else str(path[0])
-            phrase = "a disk without `mount:`" if feature == "disks.blank" else f"`{feature}:`"
-            problem = Problem(
-                f"a guest of type {guest_type} can't have {phrase}",
-                why=f"{why} (guest {quote(entry.base)})",
-                cure=_cure(feature, phrase),
-            )
-            problems.at(entry.node, path, problem)
-        boots = entry.fields.kernel is not None and "kernel" not in driver.unsupported
-        if driver.needs_built_image and not boots and image is not None and image.build is None:
-            problem = Problem(
-                f"a guest of type {guest_type} needs an image that virtkit builds",
-                why=f"'{entry.fields.image}' is a disk image (guest {quote(entry.base)})",
-                cure="name an image with `build:`, or choose another type",
-            )
-            problems.at(entry.node, ("image",), problem)
-
-
-def _unsupported(fields: GuestFields, driver: Driver) -> Iterator[tuple[Path, str]]:
-    """What ``fields`` ask for and ``driver`` doesn't support, with the reason."""
-    for feature, why in driver.unsupported.items():
-        if feature == "disks.blank":
-            for index, disk in enumerate(fields.disks):
-                if disk.mount is None:
-                    yield ("disks", index), why
-        elif getattr(fields, feature) != getattr(_DEFAULTS, feature):
-            yield (feature,), why
-
-
-def _cure(feature: str, phrase: str) -> str:
-    if feature == "disks.blank":
-        return "give it `mount:`"
-    types = [name for name, driver in DRIVERS.items() if feature not in driver.unsupported]
-    if set(AUTO) <= set(types):  # which runs everywhere
-        types = ["auto"]
-    return f"remove {phrase}" + (f", or set `type: {types[0]}`" if types else "")
-
-
 def _disks(entry: Entry, problems: Problems) -> None:
     """Disks of one guest with the same name, or mounted on the same folder."""
     for key in ("name", "mount"):
@@ -210,6 +162,19 @@ def _disks(entry: Entry, problems: Problems) -> None:
             seen.add(value)
 
 
+def _listen(entry: Entry, problems: Problems) -> None:
+    """A display that other machines may see, unasked."""
+    fields = entry.fields
+    if fields.graphics.reaches_others and "listen" not in fields.allow:
+        problem = Problem(
+            f"the display would be seen by others, at {fields.graphics.listen}",
+            why="whoever reaches that address may look at the guest and type into it",
+            cure="add `allow: [listen]` if that is meant; `virtkit console --vnc` reaches one on "
+            "loopback, on other hosts too",
+        )
+        problems.at(entry.node, ("graphics", "listen"), problem)
+
+
 def _max(entry: Entry, problems: Problems) -> None:
     """A guest that begins with more than it may grow to."""
     for key in ("cpus", "memory"):
@@ -221,6 +186,25 @@ def _max(entry: Entry, problems: Problems) -> None:
                 cure=f"raise it to `{key}` at least, or remove it",
             )
             problems.at(entry.node, ("max", key), problem)
+
+
+def _cpu(entry: Entry, problems: Problems) -> None:
+    """A layout of CPUs, or a list of the host's, that is for another number of them."""
+    fields, cpu = entry.fields, entry.fields.cpu
+    most = fields.max.cpus or fields.cpus
+    if cpu.topology is not None and cpu.topology.cpus != most:
+        problem = Problem(
+            f"the topology is of {cpu.topology.cpus} CPUs, and the guest has {most}",
+            why="sockets, cores and threads multiply to `max.cpus`, or to `cpus` where that is all",
+            cure=f"set `cpus: {cpu.topology.cpus}`, or another topology",
+        )
+        problems.at(entry.node, ("cpu", "topology"), problem)
+    if cpu.pin and len(cpu.pin) != most:
+        problem = Problem(
+            f"pin names {len(cpu.pin)} of the host's CPUs, and the guest has {most}",
+            cure="name one for each CPU of the guest, in their order",
+        )
+        problems.at(entry.node, ("cpu", "pin"), problem)
 
 
 def _interfaces(entry: Entry, draft: Draft, problems: Problems) -> None:
@@ -339,6 +323,20 @@ def _exclusive_resources(draft: Draft, problems: Problems) -> None:
                     problem = raw_xml.conflict(owners[place], guest.name, resource)
                     problems.at(entry.node, ("devices", index), problem)
                 owners.setdefault(place, guest.name)
+
+
+def _left_off(draft: Draft, problems: Problems) -> None:
+    """Guests that wait for one that nobody starts."""
+    off = {guest.name for _, guest in draft.guests() if not guest.start}
+    for entry in draft.entries:
+        waits = sorted({name for guest in entry.guests for name in guest.after if name in off})
+        if waits and any(guest.start for guest in entry.guests):
+            problem = Problem(
+                f"the guest waits for '{waits[0]}', which is left off",
+                why=f"'{waits[0]}' has `start: false`, so it is never ready",
+                cure="remove it from `after:`, or its `start: false`",
+            )
+            problems.at(entry.node, ("after",), problem)
 
 
 def _cycles(draft: Draft, problems: Problems) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from virtkit.errors import RequestError
 from virtkit.spec.model import GuestEntry, GuestSpec, HostSpec, Image, NetworkSpec
 from virtkit.spec.nodes import Node
 
@@ -35,6 +36,8 @@ class Entry:
         node: the merged map; each value knows where it was written.
         fields: what it says; those in ``invalid`` stand at their default here.
         invalid: the fields with errors of their own, which later checks leave alone.
+        written_cloud_init: its ``cloud_init`` without what other keys bring.
+        unread: what its keys name and could not be read.
         numbers: of its guests, from 1; None where it has no ``count``.
         own_networks: its networks are those of one number, and its addresses don't count up.
         guests: what it makes.
@@ -44,6 +47,8 @@ class Entry:
     node: Node
     fields: GuestEntry
     invalid: set[str]
+    written_cloud_init: Mapping[str, Any] = field(default_factory=dict)
+    unread: tuple[RequestError, ...] = ()
     numbers: Sequence[int] | None = None
     own_networks: bool = False
     guests: list[GuestSpec] = field(default_factory=list)

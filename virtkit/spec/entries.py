@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -23,6 +24,7 @@ from virtkit.spec.model import (
 )
 from virtkit.spec.nodes import Node
 from virtkit.spec.problem import Problem, quote, suggestion
+from virtkit.spec.references import References
 from virtkit.spec.scalars import kind_of
 from virtkit.spec.settings import Setting, in_guest
 from virtkit.spec.values import NUMBER_PATTERN, is_label, label
@@ -51,8 +53,14 @@ def _map(node: Node, problems: Problems) -> Node:
     return Node({}, node.path, node.mark, node.key)
 
 
-def read_entries(root: Node, settings: Sequence[Setting], problems: Problems) -> list[Entry]:
-    """Every entry under ``guests``, with the guests it makes."""
+def read_entries(
+    root: Node, settings: Sequence[Setting], folder: Path, problems: Problems
+) -> list[Entry]:
+    """Every entry under ``guests``, with the guests it makes.
+
+    Args:
+        folder: what paths are relative to.
+    """
     defaults = _map(root.entries["defaults"], problems) if "defaults" in root.entries else None
     profiles = section_nodes(root, "profiles", problems)
     guests = section_nodes(root, "guests", problems)
@@ -65,8 +73,8 @@ def read_entries(root: Node, settings: Sequence[Setting], problems: Problems) ->
     entries: list[Entry] = []
     for base, node in guests.items():
         layers = [*profile_order(node, defaults, profiles), node]
-        merged_node = merged([defaults, *layers] if defaults else layers)
-        entries += _entries(base, merged_node, settings, problems)
+        layers = [defaults, *layers] if defaults else layers
+        entries += _entries(base, layers, settings, folder, problems)
     if _check_total(entries, problems):
         _check_collisions(entries, problems)
         _make_guests(entries, problems)
@@ -74,23 +82,28 @@ def read_entries(root: Node, settings: Sequence[Setting], problems: Problems) ->
 
 
 def _entries(
-    base: str, merged_node: Node, settings: Sequence[Setting], problems: Problems
+    base: str, layers: list[Node], settings: Sequence[Setting], folder: Path, problems: Problems
 ) -> Iterator[Entry]:
     """The guests of an entry: those that are alike, and each for which ``each`` says something."""
-    node = in_guest(merged_node, base, settings, problems)
-    plain = _entry(base, node, problems)
+
+    def entry(*more: Node) -> Entry:
+        def with_layers(*lower: Node) -> Node:
+            return in_guest(merged([*lower, *layers, *more]), base, settings, problems)
+
+        return _entry(base, with_layers, folder, problems)
+
+    plain = entry()
     count = plain.fields.count
-    own = {} if "count" in plain.invalid else _own_layers(node, count, problems)
+    own = {} if "count" in plain.invalid else _own_layers(plain.node, count, problems)
     if count is not None:
         plain.numbers = [each for each in range(1, count + 1) if each not in own]
     if plain.numbers != []:
         yield plain
     for number, layer in own.items():
-        one = in_guest(merged([node, layer]), base, settings, problems)
-        entry = _entry(base, one, problems)
-        entry.numbers = [number]
-        entry.own_networks = "networks" in layer.entries
-        yield entry
+        one = entry(layer)
+        one.numbers = [number]
+        one.own_networks = "networks" in layer.entries
+        yield one
 
 
 def _own_layers(node: Node, count: int | None, problems: Problems) -> dict[int, Node]:
@@ -138,14 +151,26 @@ def _check_part(node: Node, model: type[GuestFields], problems: Problems) -> Non
         problems.add_validation_error(error, clean, model, partial=True)
 
 
-def _entry(base: str, node: Node, problems: Problems) -> Entry:
+def _entry(base: str, with_layers: Callable[..., Node], folder: Path, problems: Problems) -> Entry:
+    """The guest that its layers make, with what its keys take from elsewhere.
+
+    Args:
+        with_layers: merges them, over those that it is given.
+    """
+    written = with_layers()
+    references = References(folder)
+    node = references.with_password(with_layers(*references.layers(written)))
     data = node.plain()
+    invalid: set[str] = set()
     try:
-        return Entry(base, node, GuestEntry.model_validate(data, context=FROM_FILE), set())
+        fields = GuestEntry.model_validate(data, context=FROM_FILE)
     except ValidationError as error:
         invalid = problems.add_validation_error(error, node, GuestEntry)
-    valid = {key: value for key, value in data.items() if key not in invalid}
-    return Entry(base, node, GuestEntry.model_validate(valid, context=FROM_FILE), invalid)
+        valid = {key: value for key, value in data.items() if key not in invalid}
+        fields = GuestEntry.model_validate(valid, context=FROM_FILE)
+    own = written.entries.get(CLOUD_INIT)
+    in_spec = own.plain() if own is not None and CLOUD_INIT not in invalid else {}
+    return Entry(base, node, fields, invalid, in_spec, tuple(references.unread))
 
 
 def _check_total(entries: Iterable[Entry], problems: Problems) -> bool:
@@ -239,6 +264,8 @@ def _count_out(
         del fields[name]
     cloud = entry.node.entries.get(CLOUD_INIT)
     core = cloud.plain(core=True) if cloud and fields[CLOUD_INIT] else {}
+    same = entry.written_cloud_init == fields[CLOUD_INIT]
+    fields["written_cloud_init"] = None if same else entry.written_cloud_init
     fields["core_cloud_init"] = core if core != fields[CLOUD_INIT] else {}
     fields_set = set(entry.fields.model_fields_set) - set(of_entry)
     fields_set |= {"name", "base", "index"}

@@ -16,14 +16,19 @@ from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.model import (
     DHCP_RANGE,
     Build,
+    Cpu,
     Dhcp,
     Disk,
+    Graphics,
     InterfaceSpec,
     Kernel,
     Max,
+    Password,
     Place,
     Ready,
+    RootDisk,
     Ssh,
+    Topology,
 )
 from virtkit.spec.nodes import DocumentProblem, Mark, Node, Path, error_at
 from virtkit.spec.problem import MAX_QUOTED, Problem, quote, suggestion
@@ -32,14 +37,19 @@ from virtkit.spec.scalars import kind_of
 #: The model of the maps below a key, wherever that key stands.
 _PARTS: dict[str, type[BaseModel]] = {
     "build": Build,
+    "cpu": Cpu,
     "dhcp": Dhcp,
+    "disk": RootDisk,
     "disks": Disk,
     "networks": InterfaceSpec,
     "ready": Ready,
+    "graphics": Graphics,
     "kernel": Kernel,
     "max": Max,
+    "password": Password,
     "place": Place,
     "ssh": Ssh,
+    "topology": Topology,
 }
 
 
@@ -192,12 +202,7 @@ def _no_file(text: str) -> Problem:
             what, cure=f"remove the `|` behind `{CLOUD_INIT}:`; the lines below it can stay"
         )
     shown = shlex.quote(text) if len(text) <= MAX_QUOTED else "FILE"
-    return Problem(
-        what,
-        why="a spec holds the keys themselves",
-        cure=f"write the file's lines below `{CLOUD_INIT}:`, as this prints them: "
-        f"sed 's/^/        /' {shown}",
-    )
+    return Problem(what, cure=f"write `user_data: {shown}`")
 
 
 def _one_of(node: Node, context: dict[str, Any]) -> Problem:

@@ -88,7 +88,7 @@ def read_files(files: Mapping[str, str], texts: Iterable[str], folder: Path) -> 
         hosts=_hosts(root, problems),
         images=_section(root, "images", Image, problems),
         networks=_section(root, "networks", NetworkSpec, problems),
-        entries=read_entries(root, settings, problems),
+        entries=read_entries(root, settings, folder, problems),
     )
     check(draft, problems)
     problems.raise_all()
@@ -96,6 +96,7 @@ def read_files(files: Mapping[str, str], texts: Iterable[str], folder: Path) -> 
     merged_guests = {entry.base: entry.node for entry in draft.entries}
     merged_guests |= {guest.name: e.node for e in draft.entries for guest in e.guests}
     spec._positions = Positions(root, merged_guests)
+    spec._unread = {guest.name: e.unread for e in draft.entries for guest in e.guests}
     return spec
 
 

@@ -422,13 +422,6 @@ def _split_url(text: str) -> str | None:
     return parts.netloc if web or local else None
 
 
-def guest_number(text: str) -> str:
-    """The number of one of several guests, from 1."""
-    if re.fullmatch(NUMBER_PATTERN, text, re.ASCII) is None:
-        raise Problem(f"{quote(text)} is no number of a guest", cure="use 1, 2, 3, …")
-    return text
-
-
 def command(text: str) -> str:
     """A shell command for the guest, of one or more lines."""
     if not text.strip():

@@ -49,7 +49,8 @@ ROOT_LABEL = "virtkit-root"
 class Interface:
     """A guest's network interface. ``address`` is empty where only the network knows it.
 
-    ``static`` holds what goes into the seed (CIDR notation) where there is no DHCP.
+    ``static`` holds what goes into the seed (CIDR notation) where there is no DHCP; ``options`` is
+    how the spec wants it.
     """
 
     network: str
@@ -62,6 +63,7 @@ class Interface:
     gateway: str = ""
     dns: tuple[str, ...] = ()
     domain: str = ""
+    options: model.InterfaceSpec = field(default_factory=model.InterfaceSpec.model_construct)
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,18 @@ class Guest:
         """How many CPUs it may have while it runs, of the ``most`` that it was started with."""
         limit = self.host_cpus if self.driver.limited_to_host_cpus else 0
         return min(most, limit or most)
+
+    @property
+    def cpu_mode(self) -> str:
+        """libvirt's word for the kind of processor that it sees."""
+        named = self.spec.cpu.model
+        return (named if named in model.CPU_MODES else "custom") if named else self.driver.cpu_mode
+
+    @property
+    def cpu_model(self) -> str:
+        """The named model of its processor; empty where it has none of its own."""
+        named = self.spec.cpu.model
+        return ("" if named in model.CPU_MODES else named) if named else self.driver.cpu_model
 
     @property
     def fqdn(self) -> str:

@@ -268,8 +268,7 @@ class PoolRecord:
 
 def of_guest(guest: Guest, spec_path: str, rendered: str = "", made_from: str = "") -> GuestRecord:
     """The record of a guest that is about to be defined: nothing made yet."""
-    block = bool(guest.driver.disk_prefix)  # a container's have no device names
-    targets = {each.volume.name: each.target for each in guest.disks if block}
+    targets = {each.volume.name: each.target for each in guest.disks}
     return GuestRecord(
         environment=guest.environment,
         guest=guest.name,

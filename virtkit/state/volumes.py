@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from virtkit.spec.model import DiskDevice
 
 if TYPE_CHECKING:
     from virtkit.state.desired import Guest
@@ -48,12 +50,19 @@ class Volume:
 
 @dataclass(frozen=True)
 class DiskTarget:
-    """A volume as a guest's block device, in the order in which the guest sees them."""
+    """A volume as a guest's block device.
+
+    Attributes:
+        bus: a key of its driver's ``buses``.
+        options: how the spec wants it.
+    """
 
     name: str
     target: str
     volume: Volume
     readonly: bool
+    bus: str
+    options: DiskDevice
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
         name = f"{guest.domain}-{name}"
         return Volume(role=role, name=name, key=f"{guest.folder}/{name}", **rest)
 
-    size = guest.spec.disk or guest.files.size
+    size = guest.spec.disk.size or guest.files.size
     content = guest.driver.root
     if content == "ext4":
         yield volume("root", "root", size=size, format="raw", content=content, label="root")
@@ -109,24 +118,34 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
 
 def disks(guest: Guest) -> tuple[DiskTarget, ...]:
     """A guest's block devices: new ones are the root, the spec's disks, then the seed."""
+    if not guest.driver.buses:
+        return ()
     blocks = sorted(
         (each for each in guest.volumes if each.role in _BLOCKS),
         key=lambda each: _BLOCKS.index(each.role),
     )
-    prefix = guest.driver.disk_prefix
-    # another type's devices have other names
-    kept = {k: v for k, v in guest.targets.items() if v.startswith(prefix)}
-    free = (each for each in _targets(prefix) if each not in kept.values())
-    targets = (
-        DiskTarget(
-            each.label if each.role == "disk" else each.role,
-            kept.get(each.name) or next(free),
-            each,
-            each.role == "seed",
-        )
-        for each in blocks
-    )
-    return tuple(sorted(targets, key=lambda each: (len(each.target), each.target)))
+    taken = set(guest.targets.values())
+    return tuple(sorted((_disk(guest, each, taken) for each in blocks), key=_order))
+
+
+def _disk(guest: Guest, volume: Volume, taken: set[str]) -> DiskTarget:
+    """A volume as a block device; its target is added to those that are ``taken``."""
+    name = volume.label if volume.role == "disk" else volume.role
+    options: Mapping[str, DiskDevice] = {each.name: each for each in guest.spec.disks}
+    wanted = options[name] if volume.role == "disk" else guest.spec.disk
+    # the guest finds its seed where it finds its root
+    bus: str = wanted.bus or next(iter(guest.driver.buses))
+    prefix = guest.driver.buses[bus].prefix
+    target = guest.targets.get(volume.name, "")
+    if not target.startswith(prefix):  # another type's devices have other names, another bus's too
+        target = next(each for each in _targets(prefix) if each not in taken)
+    taken.add(target)
+    is_seed = volume.role == "seed"
+    return DiskTarget(name, target, volume, is_seed, bus, DiskDevice() if is_seed else wanted)
+
+
+def _order(disk: DiskTarget) -> tuple[int, str]:
+    return len(disk.target), disk.target
 
 
 def _targets(prefix: str) -> Iterator[str]:

@@ -57,8 +57,8 @@ _QUANTITIES = {
 }
 #: Elements whose text is shown in bytes.
 _SIZES = {"memory", "currentMemory"}
-#: What distinguishes an element from others of its tag, a path below it or an attribute of its own:
-#: the first that is there.
+#: What distinguishes an element from others of its tag (or of its parent's and its own): a path
+#: below it or an attribute of its own, the first that is there.
 _IDENTITIES = {
     "disk": ("target/@dev",),
     "interface": ("mac/@address",),
@@ -73,6 +73,8 @@ _IDENTITIES = {
     "ip": ("@address",),
     "host": ("@mac", "@ip"),
     "range": ("@start",),
+    "cpu/feature": ("@name",),
+    "cputune/vcpupin": ("@vcpu",),
 }
 #: Attributes that distinguish further, where we set them; libvirt may choose them itself.
 _ALSO = {"input": ("bus",), "controller": ("type",)}
@@ -291,7 +293,9 @@ def _identity(element: etree._Element) -> str:
     """What distinguishes an element from others of its tag; empty where nothing does."""
     if element.tag == "controller" and element.get("index"):
         return f"{element.get('type')} {element.get('index')}"
-    for path in _IDENTITIES.get(str(element.tag), ()):
+    parent = element.getparent()
+    above = f"{parent.tag}/{element.tag}" if parent is not None else ""
+    for path in _IDENTITIES.get(above) or _IDENTITIES.get(str(element.tag), ()):
         where, _, attribute = path.rpartition("@")
         owner = element.find(where.rstrip("/")) if where else element
         value = owner.get(attribute) if owner is not None else None

@@ -95,7 +95,7 @@ def _plain(guest: Guest) -> Guest:
     """The guest as data that may stand in libvirt: no code of its driver's, and of what may hold
     a secret only that there is some."""
     hidden = {key: {"hidden": True} if getattr(guest.spec, key) else {} for key in _SECRET}
-    spec = guest.spec.model_copy(update=hidden)
+    spec = guest.spec.model_copy(update=hidden | {"written_cloud_init": None, "password": None})
     return replace(guest, spec=spec, driver=replace(guest.driver, check=_no_check))
 
 

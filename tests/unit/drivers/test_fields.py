@@ -17,11 +17,13 @@ from virtkit.drivers.fields import (
     row_key,
 )
 from virtkit.plan.drift import FieldDifference
-from virtkit.spec.model import Disk, GuestFields, InterfaceSpec, Max
+from virtkit.spec.model import Cpu, Disk, Graphics, GuestFields, InterfaceSpec, Max
 from virtkit.xml.diff import Difference
 
 NAMES = {
     *GuestFields.model_fields,
+    *(f"cpu.{name}" for name in Cpu.model_fields),
+    *(f"graphics.{name}" for name in Graphics.model_fields if name != "kind"),
     *(f"disks.{name}" for name in Disk.model_fields if name != "name"),
     *(f"networks.{name}" for name in InterfaceSpec.model_fields if name != "name"),
 }
@@ -85,6 +87,9 @@ def test_the_limits_are_those_that_max_has() -> None:
         ("vcpu", "cpus"),
         ("vcpu/@current", "cpus"),
         ("cputune/quota", "cpus"),
+        ("cputune/vcpupin[0]/@cpuset", "cpu.pin"),
+        ("cpu/@mode", "cpu.model"),
+        ("cpu/feature[vmx]/@policy", "cpu.features"),
         ("os/@firmware", "firmware"),
         ("os/kernel", "kernel"),
         ("devices/graphics[vnc]/@listen", "graphics"),
@@ -99,7 +104,7 @@ def test_field_at(path: str, field: str) -> None:
 def named(key: str) -> str:
     """A reason's field for a key of the table."""
     first, *rest = key.split(".")
-    return ".".join([first, "NAME", *rest]) if first in ("disks", "networks") else first
+    return ".".join([first, "NAME", *rest]) if first in ("disks", "networks") else key
 
 
 @pytest.mark.parametrize(
@@ -113,6 +118,9 @@ def named(key: str) -> str:
         ("networks.front", "networks"),
         ("networks.front#2", "networks"),
         ("networks.front#2.mac", "networks.mac"),
+        ("disk", "disk"),
+        ("disk.bus", "disks.bus"),
+        ("cpu.pin", "cpu.pin"),
         ("kernel.path", "kernel"),
         ("max.cpus", "max"),
         ("devices/disk[vda]/driver/@cache", "devices/disk[vda]/driver/@cache"),

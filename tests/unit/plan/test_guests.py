@@ -404,7 +404,11 @@ def test_a_deleting_volume_goes_when_the_guest_has_let_go_of_it() -> None:
 
 HALF = {'<currentMemory unit="b">1073741824<': '<currentMemory unit="KiB">524288<'}
 CRASH = {"<on_crash>destroy<": "<on_crash>preserve<"}
-UNPLUGGED = {'<target dev="vdb"': '<target dev="vdx"'}
+#: Another disk stands where the guest's second one was.
+UNPLUGGED = {
+    '<target dev="vdb"': '<target dev="vdx"',
+    '<source file="/pool/lab-web-data"/>': '<source file="/pool/other"/>',
+}
 
 
 def drift(type: str, **edits: Any) -> Plan:
@@ -508,17 +512,17 @@ SOUND_CARD = '{% extends "TYPE.xml.j2" %}{% block devices %}{{ super() }}<sound/
 
 def test_another_template_waits_for_the_next_boot() -> None:
     found = planned(keys_of("qemu"), existing(keys_of("qemu"), {"template": E1000}))
-    assert causes(found.changes) == {"networks.front": ("upgrade", "next-boot")}
+    assert causes(found.changes) == {"networks.front.model": ("upgrade", "next-boot")}
     stopped = existing(keys_of("qemu"), {"template": E1000, "state": "stopped"})
     off = planned(keys_of("qemu"), stopped)
-    assert causes(off.changes) == {"networks.front": ("upgrade", "next-boot")}
+    assert causes(off.changes) == {"networks.front.model": ("upgrade", "next-boot")}
 
 
 @pytest.mark.parametrize("type", ["qemu", "lxc"])
 def test_what_the_template_no_longer_has_is_taken_out(type: str) -> None:
     template = SOUND_CARD.replace("TYPE", type)
     found = planned(keys_of(type), existing(keys_of(type), {"template": template}))
-    assert causes(found.changes) == {"devices/sound": ("upgrade", "next-boot")}
+    assert causes(found.changes) == {"sound": ("upgrade", "next-boot")}
 
 
 def test_an_upgrade_is_never_a_reason_to_restart() -> None:
@@ -528,7 +532,7 @@ def test_an_upgrade_is_never_a_reason_to_restart() -> None:
     for restart in (False, True):
         found = planned(keys_of("qemu"), after, restart=restart)
         assert found.changes == ()
-        assert causes(found.pending) == {"networks.front": ("upgrade", "next-boot")}
+        assert causes(found.pending) == {"networks.front.model": ("upgrade", "next-boot")}
 
 
 def test_a_record_without_its_xml_is_only_drift() -> None:

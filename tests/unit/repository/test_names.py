@@ -13,7 +13,7 @@ GONE = {
     *("anew", "asked", "card", "cards", "claim", "claims", "compare", "contents", "doomed"),
     *("enter", "found", "hands", "inside", "lack", "lacks", "leaving", "light", "link", "links"),
     *("making", "one", "one_start", "patience", "patiently", "plugging", "plugs", "prepared"),
-    *("site", "sites", "sound", "there", "told", "voice", "whole", "wish", "wishes", "word"),
+    *("site", "sites", "there", "told", "voice", "whole", "wish", "wishes", "word"),
     *("words", "world"),
     *("after_all", "any_lost", "compared", "dropping", "find_machine", "on_each"),
     *("unprepared",),

@@ -72,7 +72,7 @@ guests:
         "10.20.0.0/24",
         "lab.test",
     )
-    assert (db.memory, db.cpus, db.disk) == (GIB // 4, 2, 4 * GIB)
+    assert (db.memory, db.cpus, db.disk.size) == (GIB // 4, 2, 4 * GIB)
     assert (web.memory, web.after, web.description) == (2 * GIB, ("db",), "from base")
     assert db.ssh_keys == ("keys/db.pub", "~/own.pub", "/etc/all.pub")
     assert (db.playbooks, spec.folder) == (("common/db.yml",), lab)
@@ -99,7 +99,7 @@ guests:
         }
     )
     web = load("lab.yaml").guests["web"]
-    assert (web.cpus, web.memory, web.disk) == (3, GIB, None)
+    assert (web.cpus, web.memory, web.disk.size) == (3, GIB, None)
 
 
 def test_paths_are_those_of_the_file_they_stand_in(lab: Path) -> None:

@@ -113,7 +113,7 @@ def test_example() -> None:
     assert (db.base, db.index) == ("db", None)
     web = spec.guests["web-3"]
     assert (web.base, web.index, web.after) == ("web", 3, ("db",))
-    assert (web.cpus, web.memory, web.disk) == (2, GIB, 8 * GIB)
+    assert (web.cpus, web.memory, web.disk.size) == (2, GIB, 8 * GIB)
     assert web.networks == (
         InterfaceSpec(name="front", address="10.20.0.12", mac="52:54:00:00:00:12"),
     )
@@ -126,7 +126,7 @@ def test_smallest() -> None:
     spec = read("name: lab\nguests: {web: }\n")
     web = spec.guests["web"]
     assert (web.type, web.image, web.cpus, web.memory) == ("auto", "debian-12", 1, GIB)
-    assert (web.user, web.ssh_keys, web.disk, web.disks) == ("virtkit", None, None, ())
+    assert (web.user, web.ssh_keys, web.disk.size, web.disks) == ("virtkit", None, None, ())
     assert web.networks is None
     assert web.interfaces == (InterfaceSpec(name="default"),)
     assert web.ready == Ready(kind="ssh")

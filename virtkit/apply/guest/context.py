@@ -54,6 +54,11 @@ class GuestContext:
         self.keys: tuple[str, ...] | None = None
 
     @property
+    def to_be_started(self) -> bool:
+        """Whether the guest is started: where the spec leaves it off, only one that ran is."""
+        return self.guest.spec.start or self.restarts
+
+    @property
     def provisions(self) -> bool:
         """Whether the guest is given playbooks."""
         playbooks = self.guest.playbooks

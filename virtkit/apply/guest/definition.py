@@ -269,9 +269,9 @@ class Definition:
 
 
 def _with_password(xml: str) -> str:
-    """Gives VNC a password that only libvirt's secure XML tells, where it has none yet."""
+    """Gives a display a password that only libvirt's secure XML tells, where it has none yet."""
     root = tree.parse(xml, "a domain")
-    for graphics in root.iterfind("./devices/graphics[@type='vnc']"):
-        if not graphics.get("passwd"):
+    for graphics in root.iterfind("./devices/graphics"):
+        if graphics.get("type") in ("vnc", "spice") and not graphics.get("passwd"):
             graphics.set("passwd", secrets.token_urlsafe(6))  # VNC takes eight characters
     return tree.to_text(root)

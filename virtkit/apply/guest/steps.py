@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from lxml import etree
+
 from virtkit import access, seed
 from virtkit.apply.context import SHUTDOWN_TIMEOUT, Context
 from virtkit.apply.engine import Say
@@ -120,11 +122,18 @@ class GuestSteps:
         for each in self.context.record.volumes:
             # a template may call it otherwise
             target = diff.disk_target(live, each.key) if live is not None else each.target
-            if f"devices/disk[{target}]" in self.context.record.detaching:
+            leaves = (each.role, each.state) == ("disk", "deleting")
+            if leaves and f"devices/disk[{target}]" in self.context.record.detaching:
                 name = each.name.removeprefix(f"{self.context.guest.domain}-")
-                device = self.context.guest.driver.disk_device
-                answer[name] = device.format(name=name, target=target)
+                answer[name] = self._device(live, name, target)
         return answer
+
+    def _device(self, live: etree._Element | None, name: str, target: str) -> str:
+        """What the guest calls the disk that has a ``target``."""
+        buses = self.context.guest.driver.buses
+        element = live.find(f"./devices/disk/target[@dev='{target}']") if live is not None else None
+        bus = element.get("bus", "") if element is not None else ""
+        return buses.get(bus, next(iter(buses.values()))).device.format(name=name, target=target)
 
     def start(self) -> None:
         """Starts the domain.
@@ -182,7 +191,9 @@ class GuestSteps:
 
     def finish(self) -> None:
         """Says in the record that all is done, and what still waits for a restart."""
-        new = replace(self.context.record, finished=True, booted=True)
+        runs = self.context.to_be_started or self.context.running
+        booted = self.context.record.booted or runs
+        new = replace(self.context.record, finished=True, booted=booted)
         if self.context.keys is not None:
             new = replace(new, keys=self.context.keys, former_ssh_keys=())
         if not self.context.running or self.context.restarts:

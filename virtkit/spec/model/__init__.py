@@ -12,9 +12,11 @@ from virtkit.spec.model.base import (
     Label,
     Model,
 )
+from virtkit.spec.model.cpu import CPU_MODES, Cpu, Topology
+from virtkit.spec.model.disk import Disk, DiskDevice, RootDisk
+from virtkit.spec.model.display import Graphics
 from virtkit.spec.model.environment import Spec
 from virtkit.spec.model.guest import (
-    Disk,
     GuestEntry,
     GuestFields,
     GuestSpec,
@@ -27,9 +29,11 @@ from virtkit.spec.model.guest import (
 from virtkit.spec.model.host import HostSpec, Ssh
 from virtkit.spec.model.image import CATALOGUE, Build, Image
 from virtkit.spec.model.network import DHCP_RANGE, Dhcp, NetworkSpec, why_no_guest_address
+from virtkit.spec.model.secret import Password
 
 __all__ = [
     "CATALOGUE",
+    "CPU_MODES",
     "DEFAULT_IMAGE",
     "DEFAULT_NETWORK",
     "DHCP_RANGE",
@@ -37,8 +41,11 @@ __all__ = [
     "LOCAL",
     "MAX_GUESTS",
     "Build",
+    "Cpu",
     "Dhcp",
     "Disk",
+    "DiskDevice",
+    "Graphics",
     "GuestEntry",
     "GuestFields",
     "GuestSpec",
@@ -50,9 +57,12 @@ __all__ = [
     "Max",
     "Model",
     "NetworkSpec",
+    "Password",
     "Place",
     "Ready",
+    "RootDisk",
     "Spec",
     "Ssh",
+    "Topology",
     "why_no_guest_address",
 ]

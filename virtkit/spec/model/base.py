@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -27,6 +29,8 @@ FROM_FILE = MappingProxyType({"from": "file"})
 DEFAULT_IMAGE = "debian-12"
 #: The network of a guest that names none: nat, made where the spec does not describe it.
 DEFAULT_NETWORK = "default"
+#: The login of a guest that names none.
+DEFAULT_USER = "virtkit"
 #: The host that this machine is.
 LOCAL = "local"
 
@@ -52,6 +56,13 @@ def _disk_size(size: int) -> int:
     if size < MIB:
         raise Problem(f"a disk of {sizes.format_size(size)} is too small", cure="use 1MiB or more")
     return size
+
+
+def _guest_number(text: str) -> str:
+    """The number of one of several guests, from 1."""
+    if re.fullmatch(values.NUMBER_PATTERN, text, re.ASCII) is None:
+        raise Problem(f"{quote(text)} is no number of a guest", cure="use 1, 2, 3, …")
+    return text
 
 
 def _guest_type(name: str) -> str:
@@ -125,11 +136,17 @@ Command = Annotated[str, AfterValidator(values.command)]
 Xml = Annotated[str, AfterValidator(values.xml)]
 GuestNumber = Annotated[
     str,
-    AfterValidator(values.guest_number),
+    AfterValidator(_guest_number),
     Field(json_schema_extra={"pattern": values.NUMBER_PATTERN}),
 ]
 GuestType = Annotated[str, AfterValidator(_guest_type), Field(json_schema_extra=_guest_type_schema)]
-Permission = Literal["hostdev", "host-paths", "emulator", "commandline"]
+Permission = Literal["hostdev", "host-paths", "emulator", "commandline", "listen"]
+
+
+def without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """A dumped model without those of the ``names`` that it has nothing for: a record of a guest
+    that does without a newer key is as it was before there was that key."""
+    return {key: each for key, each in values.items() if each is not None or key not in names}
 
 
 class Model(BaseModel):

@@ -7,6 +7,7 @@ from pathlib import Path as FilePath
 
 from pydantic import PrivateAttr
 
+from virtkit.errors import RequestError, SpecErrors
 from virtkit.spec import command
 from virtkit.spec.model.base import Model
 from virtkit.spec.model.guest import GuestSpec
@@ -47,6 +48,21 @@ class Spec(Model):
         """The paths of all its files, the first one first."""
         return (self.source, *self.more_files)
 
+    def check_references(self, guests: Collection[str] | None = None) -> None:
+        """Checks that all that guests name could be read, of all or of these.
+
+        Raises:
+            SpecErrors: a file can't be read or has no cloud-config, or a variable is not set.
+        """
+        errors = {
+            (each.where, each.what): each
+            for name in self.guests
+            if guests is None or name in guests
+            for each in self._unread.get(name, ())
+        }
+        if errors:
+            raise SpecErrors(list(errors.values()))
+
     def command(self, verb: str, *arguments: str) -> str:
         """The command that does ``verb`` to it as it was read."""
         spec = command.join_files(self.files)
@@ -69,6 +85,8 @@ class Spec(Model):
         return self.model_copy(update={"hosts": {host: self.hosts[host]}, "guests": on_host})
 
     _positions: Positions = PrivateAttr(default_factory=Positions)
+    #: By guest, what its keys name and could not be read.
+    _unread: dict[str, tuple[RequestError, ...]] = PrivateAttr(default_factory=dict)
 
     def position(self, path: Path = ()) -> str:
         """``FILE:LINE:COL`` of a key, or of the nearest one above it that the file has.

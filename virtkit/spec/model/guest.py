@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     SkipValidation,
     StrictBool,
     StrictInt,
     WithJsonSchema,
+    model_serializer,
     model_validator,
 )
 
 from virtkit.spec.model.base import (
     DEFAULT_IMAGE,
     DEFAULT_NETWORK,
+    DEFAULT_USER,
     MAX_CPUS,
     MAX_GUESTS,
     Address,
     Command,
-    DiskName,
-    DiskSize,
     Duration,
     GroupName,
     GuestNumber,
@@ -35,30 +36,27 @@ from virtkit.spec.model.base import (
     Mac,
     Memory,
     Model,
-    MountPoint,
     Permission,
     UserName,
     Variable,
     Xml,
+    without,
 )
+from virtkit.spec.model.cpu import Cpu
+from virtkit.spec.model.disk import Disk, RootDisk
+from virtkit.spec.model.display import Graphics
+from virtkit.spec.model.secret import Password
 from virtkit.spec.problem import Problem, quote
 from virtkit.spec.sizes import GIB
-
-
-class Disk(Model):
-    """A disk beside the root disk."""
-
-    name: DiskName = Field(description="Its name, and its file system's label.")
-    size: DiskSize = Field(description="Its size.")
-    mount: MountPoint | None = Field(
-        default=None, description="Where it is mounted, as ext4; without it, a blank disk."
-    )
-    keep: StrictBool = Field(default=False, description="Only `down --volumes` removes it.")
 
 
 def _schema_or_text(schema: dict[str, Any]) -> None:
     own = {key: schema.pop(key) for key in list(schema)}
     schema["anyOf"] = [{"type": "string"}, own]
+
+
+#: What of a network interface no record mentions where the spec does not.
+CARD_OPTIONS = ("model", "mtu", "queues")
 
 
 class InterfaceSpec(Model):
@@ -71,11 +69,33 @@ class InterfaceSpec(Model):
         default=None, description="Its IPv4 address; counts up with `count`."
     )
     mac: Mac | None = Field(default=None, description="Its MAC address; counts up with `count`.")
+    model: Literal["virtio", "e1000", "e1000e", "rtl8139", "vmxnet3"] | None = Field(
+        default=None, description="The card that the guest sees; left out, the type's own."
+    )
+    mtu: Annotated[StrictInt, Field(ge=576, le=65535)] | None = Field(
+        default=None, description="Its largest packet, in bytes; left out, the network's."
+    )
+    queues: Annotated[StrictInt, Field(ge=1, le=256)] | None = Field(
+        default=None, description="Pairs of queues, for several CPUs; a virtio card's only."
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.queues is not None and self.model not in (None, "virtio"):
+            raise Problem(
+                f"a card of the model {self.model} has one queue",
+                cure="remove `queues:`, or use `model: virtio`",
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without(serialize(self), CARD_OPTIONS)
 
 
 def _ready_schema(schema: dict[str, Any]) -> None:
@@ -202,12 +222,15 @@ class GuestFields(Model):
         default=1, description="Virtual CPUs."
     )
     memory: Memory = Field(default=GIB, description="Memory, in whole MiB.")
+    cpu: Cpu = Field(default=Cpu.model_construct(), description="The processor that it sees.")
     max: Max = Field(
         default=Max.model_construct(),
         description="How far it may grow while it runs; left out, what it has.",
     )
-    disk: DiskSize | None = Field(
-        default=None, description="The root disk, grown from the image; never shrunk."
+    disk: RootDisk = Field(
+        default=RootDisk.model_construct(),
+        description="The root disk, grown from the image; never shrunk.",
+        json_schema_extra={"default": None},
     )
     disks: tuple[Disk, ...] = Field(
         default=(), description="Disks beside the root disk.", max_length=16
@@ -217,12 +240,19 @@ class GuestFields(Model):
         description="Network interfaces; left out, the nat network `default`; [] for none.",
         max_length=16,
     )
-    user: UserName = Field(default="virtkit", description="The login that the image gets.")
+    user: UserName = Field(default=DEFAULT_USER, description="The login that the image gets.")
     ssh_keys: tuple[KeyPath, ...] | None = Field(
         default=None, description="Files with public keys; left out, the caller's own."
     )
     cloud_init: dict[str, Any] = Field(
-        default_factory=dict, description="Merged into the cloud-init user-data."
+        default_factory=dict, description="Merged into the cloud-init user-data.", repr=False
+    )
+    user_data: HostPath | None = Field(
+        default=None,
+        description="A file of cloud-config, laid under `cloud_init` and part of it.",
+    )
+    password: Password | None = Field(
+        default=None, description="The login's password, for its console.", repr=False
     )
     groups: tuple[GroupName, ...] = Field(default=(), description="Ansible groups.")
     vars: dict[Variable, Any] = Field(
@@ -251,6 +281,9 @@ class GuestFields(Model):
         description="How its host is chosen where `host` is left out; kept once it is made.",
     )
     autostart: StrictBool = Field(default=False, description="Started with the host.")
+    start: StrictBool = Field(
+        default=True, description="False: it is made, and left off; `virtkit start` starts it."
+    )
     kernel: Kernel | None = Field(default=None, description="Direct boot of a kernel of your own.")
     firmware: Literal["bios", "uefi"] = Field(
         default="bios", description="A virtual machine's firmware."
@@ -260,9 +293,12 @@ class GuestFields(Model):
         description="Containers: without user namespace and capability limits.",
     )
     console: Literal["serial"] = Field(default="serial", description="The guest's console.")
-    graphics: Literal["none", "vnc"] = Field(
-        default="none", description="VNC listens on loopback only."
+    graphics: Graphics = Field(
+        default=Graphics.model_construct(),
+        description="Its display.",
+        json_schema_extra={"default": "none"},
     )
+    sound: StrictBool = Field(default=False, description="A sound card; spice plays it.")
     template: HostPath | None = Field(
         default=None, description="A Jinja template of domain XML instead of the type's own."
     )
@@ -298,12 +334,15 @@ class GuestSpec(GuestFields):
         index: its number from 1 where the entry has a ``count``, else None.
         core_cloud_init: its ``cloud_init`` with plain scalars by YAML 1.2, as 0.1.0 read them,
             where that differs: what that version recorded is compared with it.
+        written_cloud_init: what of its ``cloud_init`` stands in the spec, where ``user_data`` or
+            ``password`` brings more.
     """
 
     name: str
     base: str
     index: int | None = None
     core_cloud_init: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
+    written_cloud_init: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
 
     @property
     def interfaces(self) -> tuple[InterfaceSpec, ...]:
@@ -329,4 +368,6 @@ class GuestSpec(GuestFields):
     @property
     def requested(self) -> dict[str, Any]:
         """All that the spec asks of it, as data that JSON can hold, the same for the same spec."""
-        return self.model_dump(mode="json", by_alias=True)
+        dumped = self.model_dump(mode="json", by_alias=True)
+        written = self.written_cloud_init
+        return dumped if written is None else dumped | {"cloud_init": written}

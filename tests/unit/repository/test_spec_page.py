@@ -1,0 +1,251 @@
+"""docs/spec.md: its tables of keys are made from the model, and each example is read.
+
+``--regen`` writes the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from virtkit.drivers import DRIVERS, Driver
+from virtkit.drivers.fields import FIELDS
+from virtkit.spec import read_text
+from virtkit.spec.model import GuestEntry, HostSpec, Image, Model, NetworkSpec
+
+PAGE = Path(__file__).parents[3] / "docs/spec.md"
+SECTIONS: Mapping[str, type[Model]] = {
+    "guests": GuestEntry,
+    "networks": NetworkSpec,
+    "images": Image,
+    "hosts": HostSpec,
+}
+SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+CLOUD = "url: https://example.org/cloud.qcow2"
+SUMS = f"{CLOUD}, checksums: https://example.org/SHA256SUMS"
+#: Each key in an entry of its section.
+EXAMPLES: Mapping[str, Mapping[str, str]] = {
+    "guests": {
+        "type": "type: lxc",
+        "image": "image: debian-12",
+        "description": "description: the shop's web server",
+        "cpus": "cpus: 2",
+        "memory": "memory: 1GiB",
+        "cpu": "cpu: {model: maximum}",
+        "cpu.model": "cpu: {model: Nehalem}",
+        "cpu.features": "cpu: {features: {vmx: disable}}",
+        "cpu.topology": "cpus: 4, cpu: {topology: {sockets: 1, cores: 2, threads: 2}}",
+        "cpu.pin": "cpus: 2, cpu: {pin: [0, 2]}",
+        "max": "max: {cpus: 4, memory: 4GiB}",
+        "max.cpus": "max: {cpus: 4}",
+        "max.memory": "max: {memory: 4GiB}",
+        "disk": "disk: 8GiB",
+        "disk.size": "disk: {size: 8GiB}",
+        "disk.bus": "disk: {bus: scsi}",
+        "disk.cache": "disk: {cache: none}",
+        "disk.io": "disk: {cache: none, io: native}",
+        "disk.discard": "disk: {discard: false}",
+        "disks": "disks: [{name: data, size: 4GiB, mount: /srv/data}]",
+        "disks.name": "disks: [{name: data, size: 4GiB}]",
+        "disks.size": "disks: [{name: data, size: 4GiB}]",
+        "disks.mount": "disks: [{name: data, size: 4GiB, mount: /srv/data}]",
+        "disks.keep": "disks: [{name: data, size: 4GiB, keep: true}]",
+        "disks.bus": "disks: [{name: data, size: 4GiB, bus: scsi}]",
+        "disks.cache": "disks: [{name: data, size: 4GiB, cache: writeback}]",
+        "disks.io": "disks: [{name: data, size: 4GiB, io: io_uring}]",
+        "disks.discard": "disks: [{name: data, size: 4GiB, discard: true}]",
+        "networks": "networks: [front]",
+        "networks.name": "networks: [{name: front}]",
+        "networks.address": "networks: [{name: front, address: 10.20.0.10}]",
+        "networks.mac": "networks: [{name: front, mac: 52:54:00:00:00:10}]",
+        "networks.model": "networks: [{name: front, model: vmxnet3}]",
+        "networks.mtu": "networks: [{name: front, mtu: 1400}]",
+        "networks.queues": "networks: [{name: front, queues: 4}]",
+        "user": "user: admin",
+        "ssh_keys": "ssh_keys: [~/.ssh/id_ed25519.pub]",
+        "cloud_init": "cloud_init: {packages: [nginx]}",
+        "user_data": "user_data: ./web.yaml",
+        "password": "password: {env: LAB_PASSWORD}",
+        "password.env": "password: {env: LAB_PASSWORD}",
+        "password.file": "password: {file: ./password}",
+        "groups": "groups: [webservers]",
+        "vars": "vars: {http_port: 8080}",
+        "playbooks": "playbooks: [site.yml]",
+        "after": "after: [db]",
+        "ready": "ready: address",
+        "ready.kind": "ready: {kind: address, timeout: 1m}",
+        "ready.port": "ready: {port: 80}",
+        "ready.command": "ready: {command: systemctl is-active nginx}",
+        "ready.timeout": "ready: {port: 80, timeout: 2m}",
+        "host": "host: rack1",
+        "place": "place: {spread: zone, apart: db}",
+        "place.spread": "place: {spread: zone}",
+        "place.apart": "place: {apart: db}",
+        "place.with": "place: {with: db}",
+        "place.pack": "place: {pack: true}",
+        "autostart": "autostart: true",
+        "start": "start: false",
+        "kernel": "kernel: {path: ./vmlinuz}",
+        "kernel.path": "kernel: {path: ./vmlinuz}",
+        "kernel.initrd": "kernel: {path: ./vmlinuz, initrd: ./initrd}",
+        "kernel.cmdline": "kernel: {path: ./vmlinuz, cmdline: console=ttyS0 quiet}",
+        "firmware": "firmware: uefi",
+        "privileged": "type: lxc, privileged: true",
+        "console": "console: serial",
+        "graphics": "graphics: vnc",
+        "graphics.kind": "graphics: {kind: spice}",
+        "graphics.listen": "graphics: {kind: vnc, listen: 10.0.0.5}, allow: [listen]",
+        "graphics.video": "graphics: {kind: spice, video: virtio}",
+        "graphics.tablet": "graphics: {kind: vnc, tablet: true}",
+        "sound": "sound: true",
+        "template": "template: ./my-domain.xml.j2",
+        "devices": "devices: [\"<watchdog model='i6300esb'/>\"]",
+        "allow": "allow: [hostdev]",
+        "count": "count: 3",
+        "profiles": "profiles: [big]",
+        "each": "count: 3, each: {2: {memory: 2GiB}}",
+    },
+    "networks": {
+        "mode": "mode: isolated",
+        "cidr": "cidr: 10.21.0.0/24",
+        "ipv6": "ipv6: fd00:21::/64",
+        "domain": "domain: lab.test",
+        "dhcp": "cidr: 10.21.0.0/24, dhcp: false",
+        "dhcp.start": "cidr: 10.21.0.0/24, dhcp: {start: 10.21.0.100, end: 10.21.0.200}",
+        "dhcp.end": "cidr: 10.21.0.0/24, dhcp: {start: 10.21.0.100, end: 10.21.0.200}",
+        "bridge": "mode: bridge, bridge: br0",
+        "gateway": "mode: bridge, bridge: br0, cidr: 10.21.0.0/24, gateway: 10.21.0.254",
+        "dns": "mode: bridge, bridge: br0, cidr: 10.21.0.0/24, dns: [10.21.0.53]",
+        "existing": "existing: default",
+    },
+    "images": {
+        "build": "build: {release: bookworm}",
+        "build.distribution": "build: {distribution: debian}",
+        "build.release": "build: {release: bookworm}",
+        "build.packages": "build: {packages: [curl]}",
+        "build.size": "build: {size: 2GiB}",
+        "url": SUMS,
+        "sha256": f"{CLOUD}, sha256: {SHA}",
+        "checksums": SUMS,
+        "fetch": f"{SUMS}, fetch: host",
+        "path": "path: ./disk.qcow2",
+    },
+    "hosts": {
+        "address": "address: ops@rack1.example.org",
+        "ssh": "address: rack1, ssh: {port: 2222}",
+        "ssh.port": "address: rack1, ssh: {port: 2222}",
+        "ssh.key": "address: rack1, ssh: {key: ~/.ssh/ops}",
+        "ssh.known_hosts": "address: rack1, ssh: {known_hosts: ~/.ssh/known_hosts}",
+        "uris": "address: rack1, uris: {qemu: qemu+tls://rack1/system}",
+        "labels": "address: rack1, labels: {zone: a}",
+        "pool": "address: rack1, pool: fast",
+    },
+}
+#: The spec that has the entry ``web`` of a section, and what examples name.
+AROUND = """
+name: lab
+hosts: {local: {}, rack1: {address: rack1, labels: {zone: a}}%(hosts)s}
+images: {mine: {path: ./disk.raw}%(images)s}
+networks: {front: {cidr: 10.20.0.0/24}%(networks)s}
+profiles: {big: {memory: 4GiB}}
+guests: {db: {host: local}%(guests)s}
+"""
+
+
+def parts_of(annotation: Any) -> Iterator[type[Model]]:
+    """The models in a field's annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        yield annotation
+    for each in get_args(annotation):
+        yield from parts_of(each)
+
+
+def keys(model: type[Model], above: str = "") -> Iterator[tuple[str, str]]:
+    """Each key of a model and of its parts, with what it means."""
+    for name, field in model.model_fields.items():
+        key = f"{above}{field.alias or name}"
+        if key == "password.hash":
+            continue
+        yield key, field.description or ""
+        if key != "each":
+            for part in parts_of(field.annotation):
+                if part.__name__ != "Topology":
+                    yield from keys(part, f"{key}.")
+
+
+def row_of(key: str) -> str:
+    """The key of a guest's field in the table of fields."""
+    first, _, rest = key.partition(".")
+    part = f"{'disks' if first == 'disk' else first}.{rest}"
+    return next((each for each in (part, first) if each in FIELDS), "")
+
+
+def can(driver: Driver, key: str) -> bool:
+    """Whether guests of a type can have a key."""
+    first, _, rest = key.partition(".")
+    names = {key, first} if first not in ("disk", "disks") else {f"disks.{rest}"}
+    return not names & set(driver.unsupported)
+
+
+def effect(key: str) -> str:
+    """What a change of a guest's key costs, by type where they differ."""
+    row = row_of(key)
+    if not row:
+        return ""
+    name = f"{row.partition('.')[0]}.NAME.{row.partition('.')[2]}".rstrip(".")
+    name = name if row.startswith(("disks", "networks")) and key != "disk" else row
+    costs: dict[str, list[str]] = {}
+    for each in sorted(DRIVERS.values(), key=lambda each: each.type):
+        if can(each, key):
+            costs.setdefault(each.effect(name), []).append(each.type)
+    if len(costs) == 1:
+        return next(iter(costs))
+    return "; ".join(f"{cost}: {', '.join(types)}" for cost, types in sorted(costs.items()))
+
+
+def types(key: str) -> str:
+    able = [name for name in sorted(DRIVERS) if can(DRIVERS[name], key)]
+    return "all" if len(able) == len(DRIVERS) else ", ".join(able)
+
+
+def table(section: str) -> str:
+    rows = []
+    for key, text in keys(SECTIONS[section]):
+        example = f"`{EXAMPLES[section].get(key, key)}`"
+        cells = [f"`{key}`", text]
+        cells += [types(key), effect(key)] if section == "guests" else []
+        rows.append([each.replace("|", "\\|") for each in (*cells, example)])
+    head = ["key", "what it is", *(["types", "a change costs"] if section == "guests" else [])]
+    lines = [[*head, "example"], ["---"] * (len(head) + 1), *rows]
+    return "".join(f"| {' | '.join(each)} |\n" for each in lines)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_page_has_the_models_keys(section: str, regen: bool) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    begin, end = f"<!-- {section} -->\n", f"<!-- end of {section} -->\n"
+    before, _, rest = page.partition(begin)
+    shown, _, after = rest.partition(end)
+    made = table(section)
+    if regen:
+        PAGE.write_text(f"{before}{begin}{made}{end}{after}", encoding="utf-8")
+    assert shown == made or regen
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_each_key_has_its_example(section: str) -> None:
+    assert {key for key, _ in keys(SECTIONS[section])} == set(EXAMPLES[section])
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [(section, key) for section, rows in EXAMPLES.items() for key in rows]
+)
+def test_each_example_is_read(section: str, key: str) -> None:
+    example = EXAMPLES[section][key]
+    entries = dict.fromkeys(SECTIONS, "") | {section: f", web: {{{example}}}"}
+    spec = read_text(AROUND % entries, source="lab.yaml", folder=PAGE.parent)
+    if section == "guests":
+        assert any(each.base == "web" for each in spec.guests.values())

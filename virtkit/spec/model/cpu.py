@@ -1,0 +1,59 @@
+"""A virtual machine's processor, as a spec describes it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StrictInt
+
+from virtkit.spec.model.base import MAX_CPUS, Model
+from virtkit.spec.problem import Problem, quote
+
+#: The words for a guest's processor that are no named model.
+CPU_MODES = ("host-passthrough", "host-model", "maximum")
+
+
+def _name(text: str) -> str:
+    """The name of a CPU model, or of a feature of one, as libvirt's files have it."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", text, re.ASCII) is None:
+        raise Problem(
+            f"{quote(text)} is no name of libvirt's for a CPU or a feature of one",
+            cure="see `virsh cpu-models x86_64`, or use host-model",
+        )
+    return text
+
+
+_Count = Annotated[StrictInt, Field(ge=1, le=MAX_CPUS)]
+_Name = Annotated[str, AfterValidator(_name)]
+
+
+class Topology(Model):
+    """How a guest's CPUs are laid out; sockets, cores and threads multiply to how many it has."""
+
+    sockets: _Count = Field(default=1, description="Sockets.")
+    cores: _Count = Field(default=1, description="Cores of each socket.")
+    threads: _Count = Field(default=1, description="Threads of each core.")
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs that makes."""
+        return self.sockets * self.cores * self.threads
+
+
+class Cpu(Model):
+    """The processor that a guest sees. What is left out is as the guest's type has it."""
+
+    model: _Name | None = Field(
+        default=None,
+        description="host-passthrough, host-model, maximum, or a model that libvirt knows.",
+    )
+    features: dict[_Name, Literal["force", "require", "optional", "disable", "forbid"]] = Field(
+        default_factory=dict, description="What the model has beyond, or has not, by name."
+    )
+    topology: Topology | None = Field(
+        default=None, description="Sockets, cores and threads; left out, a socket for each CPU."
+    )
+    pin: tuple[Annotated[StrictInt, Field(ge=0, le=4095)], ...] = Field(
+        default=(), description="The host's CPU for each of its own, in their order."
+    )
