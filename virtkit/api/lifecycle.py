@@ -361,7 +361,7 @@ def down(
             raise refusal
 
     check(preview)
-    with locked(spec, hosts, run) as waited_for:
+    with locked(spec, hosts, run, images=True) as waited_for:
         looked_at = observe_each(hosts, partial(_observe_with_pool, environment=spec.name))
         plan = _removal_plan(
             spec, looked_at.with_unanswered(observation.unanswered), guests, volumes=volumes

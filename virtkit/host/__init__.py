@@ -65,7 +65,8 @@ class Host:
         self.domains = Domains(self.connections)
         self.networks = Networks(self.connections)
         self.storage = Storage(self.connections, pool)
-        #: Shared by whoever uses images of the pool; held alone by whoever removes one.
+        #: Shared by whoever uses the pool; held alone by whoever removes an image from it, or has
+        #: it active for a while.
         self.images_lock = self.connections.lock("images", "the image store")
 
     def lock(self, environment: str) -> Lock | RemoteLock:
@@ -103,7 +104,9 @@ class Host:
         connection = facts.connections.get("qemu")
         if connection is None or connection.error:
             return facts
-        kvm = kvm_probe.verdict(self.connections, facts.pool.path, say, refresh=refresh)
+        kvm = kvm_probe.verdict(
+            self.connections, facts.pool.path, self.images_lock, say, refresh=refresh
+        )
         return replace(facts, kvm=kvm)
 
     def storage_at(self, folder: str) -> Storage:

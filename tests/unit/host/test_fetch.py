@@ -6,7 +6,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import ssh_guest
 
 from virtkit.errors import Interrupted, VirtkitError
 from virtkit.host import Remote
-from virtkit.host.fetch import Fetch, fetching
+from virtkit.host.fetch import fetching
 from virtkit.progress import Progress
 
 URL = "http://127.0.0.1:1/disk.img"
@@ -28,29 +28,22 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
             yield remote
 
 
-def answers(fetch: Fetch) -> bool:
-    return fetch.qemu_img("--version").returncode == 0
+def ask_after(end: Callable[[], object], remote: Remote, progress: Progress) -> None:
+    """Asks a question before the connection ends, and one after."""
+    with fetching(remote, URL, "qemu", "default", progress) as fetch:
+        assert fetch.qemu_img("--version").returncode == 0
+        end()
+        fetch._process.wait(20)
+        fetch.read(URL)
 
 
 def test_a_connection_that_ends_between_two_questions(remote: Remote) -> None:
     server = int(remote.run("echo $SERVER"))
-    with (
-        pytest.raises(VirtkitError, match="host rack1 can't be reached"),
-        fetching(remote, URL, "qemu", "default", Progress()) as fetch,
-    ):
-        assert answers(fetch)
-        os.kill(server, signal.SIGKILL)
-        fetch._process.wait(20)
-        fetch.read(URL)
+    with pytest.raises(VirtkitError, match="host rack1 can't be reached"):
+        ask_after(lambda: os.kill(server, signal.SIGKILL), remote, Progress())
 
 
 def test_an_interruption_between_two_questions(remote: Remote) -> None:
     stop = threading.Event()
-    with (
-        pytest.raises(Interrupted),
-        fetching(remote, URL, "qemu", "default", Progress(stop=stop)) as fetch,
-    ):
-        assert answers(fetch)
-        stop.set()
-        fetch._process.wait(20)
-        fetch.read(URL)
+    with pytest.raises(Interrupted):
+        ask_after(stop.set, remote, Progress(stop=stop))
