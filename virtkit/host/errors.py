@@ -69,8 +69,8 @@ _CURES_BY_PHRASE: Mapping[str, str] = {
         "with its own ids can't have it then: name a folder in which nothing is mounted"
     ),
     "Failed to access '": (
-        "check that the folder of the host under `devices` is there, and that all users may pass "
-        "to it (namei -l PATH): a container with its own ids has no more rights than they"
+        "check that the folder of the host under `devices` is there, and that every user can reach "
+        "it (namei -l PATH): a container with its own ids has no more rights than other users"
     ),
     "/sys/fs/cgroup/unified": (
         "libvirt's LXC driver fails where both versions of cgroups are mounted: boot the host with "
@@ -78,8 +78,8 @@ _CURES_BY_PHRASE: Mapping[str, str] = {
         "/sys/fs/cgroup/unified (scripts/libvirt does)"
     ),
     "'/sys/fs/cgroup/": (
-        "the container's cgroup was gone while libvirt started it, as it happens on a busy host: "
-        f"{RUN_AGAIN}; if that fails too, see systemd's log there (sudo journalctl -b)"
+        "the container's cgroup disappeared while libvirt was starting it; this happens on busy "
+        f"hosts: {RUN_AGAIN}; if that fails too, see systemd's log there (sudo journalctl -b)"
     ),
     "No chain/target/match by that name": RULES,
     "Chain 'LIBVIRT_": RULES,
