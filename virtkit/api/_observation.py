@@ -3,7 +3,7 @@ up none of the others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,8 +11,8 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Generic, TypeVar
 
-from virtkit.errors import VirtkitError
-from virtkit.host import Host
+from virtkit.errors import RequestError, SpecErrors, VirtkitError
+from virtkit.host import Host, LibvirtUnavailable
 from virtkit.state.observed import Observed
 
 T = TypeVar("T")
@@ -81,6 +81,22 @@ class Answer(Generic[T]):
     unanswered: Mapping[str, VirtkitError] = field(default_factory=dict)
 
 
+def is_silence(error: VirtkitError) -> bool:
+    """Whether a host does not answer; else what was asked for is wrong."""
+    return isinstance(error, LibvirtUnavailable) or not isinstance(error, RequestError)
+
+
+def check_request(answers: Iterable[object]) -> None:
+    """Looks whether hosts answered that what was asked for is wrong.
+
+    Raises:
+        RequestError: it is; all that is wrong.
+    """
+    wrong = [e for e in answers if isinstance(e, RequestError) and not is_silence(e)]
+    if wrong:
+        raise SpecErrors(wrong) if len(wrong) > 1 else wrong[0]
+
+
 def unanswered_line(host: str, error: VirtkitError) -> str:
     """That a host does not answer, and why."""
     return f"host {host} does not answer: {error.why or error.what}"
@@ -103,6 +119,7 @@ def observe(hosts: Sequence[Host], *, pool: bool = False) -> Observation:
         pool: look into the pools, too.
 
     Raises:
+        RequestError: what was asked for is wrong.
         VirtkitError: none of them answers.
     """
     return observe_each(hosts, partial(_observe_host, pool=pool))
@@ -123,6 +140,7 @@ def observe_each(hosts: Sequence[Host], observe_host: Callable[[Host], HostState
     """What ``observe_host`` finds on each host that answers; several are asked at once.
 
     Raises:
+        RequestError: what was asked for is wrong.
         VirtkitError: none of them answers.
     """
     observation = _try_each(hosts, observe_host)
@@ -133,6 +151,7 @@ def observe_each(hosts: Sequence[Host], observe_host: Callable[[Host], HostState
 
 def _try_each(hosts: Sequence[Host], observe_host: Callable[[Host], HostState]) -> Observation:
     answers = ask_each(hosts, observe_host)
+    check_request(answers)
     host_states = [each for each in answers if isinstance(each, HostState)]
     unanswered = {
         host.name: answer

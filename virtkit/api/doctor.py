@@ -13,7 +13,7 @@ from typing import Any
 
 from virtkit import images
 from virtkit.api._hosts import Say, chosen_hosts, hosts_of, quiet
-from virtkit.api._observation import side_by_side
+from virtkit.api._observation import is_silence, side_by_side
 from virtkit.api.orphans import down_command
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
@@ -132,7 +132,8 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
     try:
         facts = host.facts()
     except VirtkitError as error:
-        return [*checks, Check("libvirt", False, error.why or error.what, error.cure, needed=True)]
+        name = "libvirt" if is_silence(error) else f"pool {host.storage.pool_name}"
+        return [*checks, Check(name, False, error.why or error.what, error.cure, needed=True)]
     try:
         facts = host.with_kvm(facts, say, refresh=True)
     except VirtkitError as error:

@@ -290,7 +290,12 @@ def down_refusal(spec: Spec, plan: Plan, *, volumes: bool) -> RequestError | Non
 
 
 def _observe_as_is(host: Host) -> HostState:
-    """What stands on a host; nothing is touched."""
+    """What stands on a host; nothing is touched.
+
+    Raises:
+        RequestError: its pool is none that virtkit can use.
+    """
+    host.storage.describe()
     return HostState(host, host.observe(pool=host.storage.active()))
 
 

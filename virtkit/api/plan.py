@@ -25,9 +25,11 @@ from virtkit.api._observation import (
     HostState,
     Observation,
     ask_each,
+    check_request,
     observe,
 )
 from virtkit.api._placement import (
+    ChosenHosts,
     check_moves,
     choose_hosts,
     left_host_notes,
@@ -42,7 +44,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
 from virtkit.host import Host
-from virtkit.plan import Plan, diff, joined, select, with_after
+from virtkit.plan import Plan, UnknownGuest, diff, joined, select, with_after
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec
 from virtkit.spec.command import split_files
@@ -112,9 +114,8 @@ def _plan_hosts(
     restart: bool,
     say: Say,
 ) -> Plan:
+    observation, unknown, chosen = _choose(observation, spec, only, say)
     host_states = [with_spec_path(each, path_of(spec)) for each in observation.host_states]
-    unknown = unknown_guests(spec, host_states, observation.unanswered)
-    chosen = choose_hosts(spec, host_states, unknown, only, say)
     placement = {**place_guests(spec, host_states, unknown), **chosen.hosts}
     check_moves(spec, host_states, placement, only)
     all_facts, silent = _facts(spec, host_states, placement, chosen.facts)
@@ -144,6 +145,19 @@ def _plan_hosts(
     return with_unknown(replace(plan, notes=notes), spec, observation.unanswered, unknown, only)
 
 
+def _choose(
+    observation: Observation, spec: Spec, only: Collection[str] | None, say: Say
+) -> tuple[Observation, list[UnknownGuest], ChosenHosts]:
+    """The guests that may be on silent hosts, and where new ones go; with an observation without
+    the hosts that turned out to be silent as they were asked for room."""
+    while True:
+        unknown = unknown_guests(spec, observation.host_states, observation.unanswered)
+        chosen = choose_hosts(spec, observation.host_states, unknown, only, say)
+        if not chosen.silent:
+            return observation, unknown, chosen
+        observation = observation.without(chosen.silent)
+
+
 def _facts(
     spec: Spec,
     host_states: Sequence[HostState],
@@ -151,7 +165,11 @@ def _facts(
     known: Mapping[str, HostFacts],
 ) -> tuple[Mapping[str, HostFacts], Mapping[str, VirtkitError]]:
     """What is known of the hosts that the plan is about, asked of several at once; and why hosts
-    whose libvirt answered do not tell it."""
+    whose libvirt answered do not tell it.
+
+    Raises:
+        RequestError: a host has no pool that virtkit can use.
+    """
     hosts = [
         each.host
         for each in host_states
@@ -159,12 +177,9 @@ def _facts(
         and (each.host.name in placement.values() or _has_some(each, spec.name))
     ]
     answers = dict(zip((each.name for each in hosts), ask_each(hosts, Host.facts), strict=True))
+    check_request(answers.values())
     facts = {name: each for name, each in answers.items() if isinstance(each, HostFacts)}
-    silent = {
-        name: each
-        for name, each in answers.items()
-        if isinstance(each, VirtkitError) and not isinstance(each, RequestError)
-    }
+    silent = {name: each for name, each in answers.items() if isinstance(each, VirtkitError)}
     return {**known, **facts}, silent
 
 
@@ -254,10 +269,10 @@ def render_xml(
         with_record: each document has virtkit's record in its ``<metadata>``, as libvirt gets it.
     """
     only = _with_dependencies(spec, guests)
-    observation = observe(hosts_of(spec), pool=True)
+    observation, unknown, chosen_hosts = _choose(
+        observe(hosts_of(spec), pool=True), spec, only, say
+    )
     host_states = observation.host_states
-    unknown = unknown_guests(spec, host_states, observation.unanswered)
-    chosen_hosts = choose_hosts(spec, host_states, unknown, only, say)
     placement = {**place_guests(spec, host_states, unknown), **chosen_hosts.hosts}
     networks: list[str] = []
     domains: list[str] = []

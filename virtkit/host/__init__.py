@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from virtkit.drivers import Driver
-from virtkit.errors import VirtkitError
+from virtkit.errors import RequestError, VirtkitError
 from virtkit.facts import HostFacts, Room, version_text
 from virtkit.host import file_users, guest_exec, lock, observe
 from virtkit.host.connection import PREPARE_LOCAL, Connections, close_all
@@ -82,6 +82,7 @@ class Host:
         """What is known of this host; ``kvm`` is not probed yet.
 
         Raises:
+            RequestError: the spec's pool is none that virtkit can use.
             VirtkitError: no libvirt answers here at all.
         """
         self.connections.any()
@@ -113,7 +114,7 @@ class Host:
         """The pool that keeps its volumes in this folder; the spec's own where it does.
 
         Raises:
-            VirtkitError: no pool has it.
+            RequestError: no pool has it.
         """
         pool = self.storage.describe()
         if pool.exists and pool.path == folder:
@@ -123,7 +124,7 @@ class Host:
             return Storage(self.connections, name)
         if not pool.exists:
             return self.storage  # it can be defined there
-        raise VirtkitError(
+        raise RequestError(
             f"no pool has the folder {folder}",
             why=f"volumes of guests are listed there, and pool {pool.name} is {pool.path}",
             cure=f"{self.connections.virsh_command()} pool-define-as NAME dir --target "

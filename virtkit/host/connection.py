@@ -21,10 +21,11 @@ from urllib.parse import urlsplit
 import libvirt
 
 from virtkit.drivers import DRIVERS
-from virtkit.errors import RequestError, VirtkitError
+from virtkit.errors import VirtkitError
 from virtkit.host.errors import (
     LibvirtUnavailable,
     NoDriver,
+    NotConnected,
     connection_lost,
     cure,
     daemon_cure,
@@ -127,7 +128,7 @@ class Connections:
         """This thread's connection; another one where libvirt has ended it.
 
         Raises:
-            RequestError: libvirt does not answer there, and nothing was asked of it before.
+            NotConnected: libvirt does not answer there, and nothing was asked of it before.
             VirtkitError: it does not answer any more, or the way to its host was cut and a lock
                 went with it.
         """
@@ -142,7 +143,7 @@ class Connections:
             except VirtkitError as error:
                 if self._opened_schemes:
                     raise
-                raise error.as_type(RequestError) from error
+                raise error.as_type(NotConnected) from error
             if scheme not in self._opened_schemes:
                 self._opened_schemes.append(scheme)
         return connections[scheme]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import libvirt
 
-from virtkit.errors import RUN_AGAIN, VirtkitError
+from virtkit.errors import RUN_AGAIN, RequestError, VirtkitError
 
 _GENERAL = (
     "see `virtkit doctor` and libvirt's log on its host (sudo journalctl -u 'libvirt*' -u "
@@ -147,6 +147,10 @@ class LibvirtUnavailable(VirtkitError):
 
 class NoDriver(LibvirtUnavailable):
     """libvirt is there, and has no driver for a URI."""
+
+
+class NotConnected(LibvirtUnavailable, RequestError):
+    """libvirt does not answer, and nothing was asked of it before: nothing was touched."""
 
 
 class FileUnusable(VirtkitError):
