@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from virtkit import access
-from virtkit.api._hosts import Say, existing_guests
-from virtkit.api._observation import HostState, ask_each, check_request
+from virtkit.api._hosts import Say
+from virtkit.api._observation import HostState, ask_each, check_request, silence, split_place
+from virtkit.api._silence import unknown_places
 from virtkit.drivers import AUTO, DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts, KvmVerdict
@@ -24,17 +25,12 @@ _STARTS = ("create", "replace", "start")
 def unknown_guests(
     spec: Spec, host_states: Sequence[HostState], unanswered: Collection[str]
 ) -> list[UnknownGuest]:
-    """The guests that may be on hosts which do not answer: those that the spec has there, and those
-    that were last seen there."""
-    answer = []
-    existing = existing_guests(spec, host_states, undefined=True)
-    for name in spec.guests if unanswered else ():
-        host = spec.host_of(name)
-        if host is None and name not in existing:
-            host = access.last_host(spec.name, f"{spec.name}-{name}")
-        if host is not None and host in unanswered:
-            answer.append(UnknownGuest(name, host, f"host {host} does not answer"))
-    return answer
+    """The guests that may be where nobody answers."""
+    places = unknown_places(spec, host_states, unanswered)
+    return [
+        UnknownGuest(name, split_place(place)[0], silence(place), place)
+        for name, place in places.items()
+    ]
 
 
 def blocked_guests(spec: Spec, unknown: Iterable[UnknownGuest]) -> list[UnknownGuest]:
@@ -47,9 +43,9 @@ def blocked_guests(spec: Spec, unknown: Iterable[UnknownGuest]) -> list[UnknownG
         for name, guest in spec.guests.items():
             cause = next((each for each in guest.after if each in because), None)
             if cause is not None and name not in because:
-                host = because[cause].host
-                why = f"it is after {cause}, and host {host} does not answer"
-                because[name] = answer[name] = UnknownGuest(name, host, why)
+                host, place = because[cause].host, because[cause].place
+                why = f"it is after {cause}, and {silence(place)}"
+                because[name] = answer[name] = UnknownGuest(name, host, why, place)
                 todo = True
     return list(answer.values())
 

@@ -26,7 +26,6 @@ from virtkit.api._observation import (
     Observation,
     ask_each,
     check_request,
-    observe,
 )
 from virtkit.api._placement import (
     ChosenHosts,
@@ -40,6 +39,7 @@ from virtkit.api._placement import (
 from virtkit.api._playbooks import with_playbooks
 from virtkit.api._pool import damaged_images, pool_changes, restored_images, without_damaged
 from virtkit.api._readiness import unready_notes
+from virtkit.api._silence import observe_spec
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
@@ -78,7 +78,7 @@ def plan(
     """
     only = _with_dependencies(spec, guests)
     hosts = hosts_of(spec)
-    observation = observe(hosts, pool=True)
+    observation = observe_spec(spec, hosts, pool=True)
     planned = _plan_hosts(observation, spec, only, restart=restart, say=say)
     not_ready = unready_notes(spec, observation.host_states, planned, only, restart=restart)
     notes = (*planned.notes, *not_ready, *active_runs(spec.name, observation.hosts))
@@ -101,7 +101,7 @@ def plan_on(
         unanswered: why the spec's other hosts do not answer.
     """
     only = _with_dependencies(spec, guests)
-    observation = observe(hosts, pool=True).with_unanswered(unanswered)
+    observation = observe_spec(spec, hosts, pool=True).with_unanswered(unanswered)
     planned = _plan_hosts(observation, spec, only, restart=restart, say=say)
     return replace(planned, guests=tuple(guests))
 
@@ -270,7 +270,7 @@ def render_xml(
     """
     only = _with_dependencies(spec, guests)
     observation, unknown, chosen_hosts = _choose(
-        observe(hosts_of(spec), pool=True), spec, only, say
+        observe_spec(spec, hosts_of(spec), pool=True), spec, only, say
     )
     host_states = observation.host_states
     placement = {**place_guests(spec, host_states, unknown), **chosen_hosts.hosts}
@@ -289,8 +289,11 @@ def render_xml(
     documents = networks + domains
     if not with_record:
         documents = [tree.without_record(each, record_text.NAMESPACE) for each in documents]
-    silent = {each.host for each in unknown if only is None or each.guest in only}
-    return Answer(documents, observation.unanswered_of({None} if only is None else silent))
+    silent = {each.place for each in unknown if only is None or each.guest in only}
+    unanswered = observation.unanswered
+    if only is not None:
+        unanswered = {place: error for place, error in unanswered.items() if place in silent}
+    return Answer(documents, unanswered)
 
 
 def _with_dependencies(spec: Spec, guests: Sequence[str]) -> set[str] | None:

@@ -32,7 +32,6 @@ from virtkit.host.streams import data_length
 from virtkit.host.timeouts import HypervisorUnresponsive
 from virtkit.progress import Progress
 from virtkit.state.observed import Observed
-from virtkit.state.record import PoolRecord
 
 if TYPE_CHECKING:
     from virtkit.host.fetch import Fetch
@@ -143,11 +142,11 @@ class Host:
         return folder_missing(self.remote, path)
 
     def has_driver(self, driver: Driver) -> bool:
-        """Whether libvirt there has the driver of a guest type."""
+        """Whether libvirt there has the driver of a guest type; it may be silent."""
         try:
             self.connections.get(driver.scheme)
-        except VirtkitError:
-            return False
+        except VirtkitError as error:
+            return self.connections.is_silent(driver.scheme, error)
         return True
 
     def room(self) -> Room:
@@ -274,25 +273,7 @@ class Host:
             VirtkitError: libvirt, or its pool, can't be read.
         """
         self.connections.any()
-        domains = observe.domains(self.connections, self.schemes)
-        networks, foreign_networks = observe.networks(self.connections, domains.network_users)
-        record = self.storage.record() if pool else PoolRecord()
-        volumes = self.storage.names() if pool else frozenset()
-        undefined, taken_over = observe.undefined_guests(domains, record.guests, volumes)
-        disks = observe.made_disks([*domains.ours.values(), *undefined.values()])
-        return Observed(
-            host=self.name,
-            guests=domains.ours,
-            networks=networks,
-            foreign_domains=frozenset(domains.foreign),
-            foreign_networks=foreign_networks,
-            volumes=volumes,
-            pool_active=pool and self.storage.active(),
-            disk_sizes=self.storage.sizes(disks) if pool else {},
-            pool=record,
-            undefined=undefined,
-            taken_over=taken_over,
-        )
+        return observe.observed(self.connections, self.schemes, self.storage, pool=pool)
 
 
 __all__ = [

@@ -10,6 +10,7 @@ has an end of its own.
 
 from __future__ import annotations
 
+import errno
 import queue
 import shlex
 import threading
@@ -24,6 +25,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host.errors import (
     LibvirtUnavailable,
+    NoDaemon,
     NoDriver,
     NotConnected,
     connection_lost,
@@ -148,6 +150,11 @@ class Connections:
                 self._opened_schemes.append(scheme)
         return connections[scheme]
 
+    def is_silent(self, scheme: str, error: VirtkitError) -> bool:
+        """Whether the host has a driver that failed to answer, and may have guests; as far as the
+        error tells, and what was heard of it before."""
+        return scheme in self._opened_schemes or not isinstance(error, (NoDriver, NoDaemon))
+
     def forget_refusals(self) -> None:
         """Lets the next call ask again where libvirt did not answer: for whoever waits for it."""
         self._refusals.clear()
@@ -175,7 +182,7 @@ class Connections:
         if refusal is not None:
             raise refusal
         if usual and scheme == "xen" and self.remote is None and not _on_xen():
-            raise LibvirtUnavailable(
+            raise NoDaemon(
                 f"open {uri} failed",
                 why="Xen does not run on this machine",
                 cure="boot it into Xen: sudo apt-get install xen-system-amd64 "
@@ -230,7 +237,9 @@ class Connections:
             return failure
         if connection_lost(error) or code == libvirt.VIR_ERR_SYSTEM_ERROR:
             local_cure = f"{self.restart_command(scheme)}; then run again"
-            return self._unavailable(scheme, message, local_cure)
+            failure = self._unavailable(scheme, message, local_cure)
+            no_socket = error.get_int1() == errno.ENOENT and scheme not in self._uris
+            return failure.as_type(NoDaemon) if no_socket else failure
         no_driver = self._no_driver(scheme, message)
         if code == libvirt.VIR_ERR_NO_CONNECT:
             self._refusals[self.uri(scheme)] = no_driver

@@ -149,6 +149,10 @@ class NoDriver(LibvirtUnavailable):
     """libvirt is there, and has no driver for a URI."""
 
 
+class NoDaemon(LibvirtUnavailable):
+    """Nothing listens for a driver: a host that never had it is like that, too."""
+
+
 class NotConnected(LibvirtUnavailable, RequestError):
     """libvirt does not answer, and nothing was asked of it before: nothing was touched."""
 
