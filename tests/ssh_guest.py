@@ -59,8 +59,9 @@ def run(channel, command):
     environment = {**os.environ, "SERVER": str(os.getpid())}
     program = subprocess.Popen(
         ["sh", "-c", os.environ.get("GREETING", "") + command.decode()],
-        stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=environment,
+        stdin=pipe, stdout=pipe, stderr=pipe, env=environment,
     )
+    threading.Thread(target=feed, args=[channel, program.stdin], daemon=True).start()
     def copy(source, send):
         while data := os.read(source.fileno(), 32768):
             send(data)
@@ -73,6 +74,15 @@ def run(channel, command):
     channel.shutdown_write()
     channel.send_exit_status(program.wait())
     channel.close()
+
+def feed(channel, stdin):
+    try:
+        while data := channel.recv(32768):
+            stdin.write(data)
+            stdin.flush()
+        stdin.close()
+    except OSError:
+        pass  # the program has ended
 """,
 )
 

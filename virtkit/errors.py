@@ -8,7 +8,9 @@
     ├── Interrupted                  somebody asked to stop (exit 130)
     ├── FileUnusable                 host/errors: a hypervisor can't use a disk or an image
     ├── LibvirtUnavailable           host/errors: libvirt's daemon ended, hangs or is out of reach
-    │   └── NoDriver                 it has no driver for a URI
+    │   ├── NoDriver                 it has no driver for a URI
+    │   ├── NoDaemon                 nothing listens for a driver: mostly the host has none
+    │   └── NotConnected             and nothing was asked of it before: a RequestError, too
     └── HypervisorUnresponsive       host/timeouts: a guest's hypervisor process does not answer
 
 Nobody sees these, they are caught where they can be raised:

@@ -5,6 +5,7 @@ streams, no guests that run, and no network that carries anything.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -345,6 +346,39 @@ def test_what_others_added_to_a_network_stays(host: Host) -> None:
     after = tree.parse(host.observe().networks["lab-front"].inactive, "it")
     assert [each.get("name") for each in after.iterfind("./ip/dhcp/host")] == ["web", "printer"]
     assert after.find("bridge[@stp='off']") is not None
+
+
+def update_network(host: Host) -> None:
+    host.networks.update(host.observe().networks["lab-front"], network_record())
+
+
+@pytest.mark.parametrize(
+    "checked",
+    [
+        lambda host: host.networks.define(network_record()),
+        lambda host: host.domains.define(QEMU, domain_xml(), autostart=False),
+        lambda host: host.storage.ensure(),
+        update_network,
+    ],
+)
+def test_one_check_against_a_schema_at_a_time(
+    checked: Callable[[Host], None], host_with: MakeHost
+) -> None:
+    """The first two at once fail in libvirtd."""
+    host = host_with(pool="mine")
+    host.networks.define(network_record())
+    another = host.connections.validating
+    another.acquire()
+    ended: list[str] = []
+
+    def end() -> None:
+        ended.append("the other one")
+        another.release()
+
+    threading.Timer(0.3, end).start()
+    checked(host)
+    assert ended
+    assert not another.locked()
 
 
 # --- storage --------------------------------------------------------------------------------

@@ -124,11 +124,20 @@ def last_host(environment: str, domain: str) -> str:
     return ""
 
 
-def write_known_hosts(environment: str, records: Iterable[GuestRecord], host: str = LOCAL) -> Path:
-    """The known_hosts of an environment's guests on a host, from their records."""
+def write_known_hosts(
+    environment: str, records: Iterable[GuestRecord], host: str = LOCAL, *, add: bool = False
+) -> Path:
+    """The known_hosts of an environment's guests on a host, from their records.
+
+    Args:
+        add: what it says of others stays.
+    """
     path = _known_hosts(environment, host)
-    lines = [f"{each.domain} {each.host_key}\n" for each in records if each.host_key]
-    text = "".join(sorted(lines))
+    lines = {each.domain: f"{each.domain} {each.host_key}\n" for each in records if each.host_key}
+    if add and path.is_file():
+        old = path.read_text().splitlines(keepends=True)
+        lines = {each.partition(" ")[0]: each for each in old} | lines
+    text = "".join(sorted(lines.values()))
     if not path.is_file() or path.read_text() != text:
         temporary.write(path, text)
     return path

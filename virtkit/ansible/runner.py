@@ -15,6 +15,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,8 +168,9 @@ def _run_watched(
         assert process.stdout is not None
         try:
             with progress.on_cancel(process.kill):
-                process.stdin.write(json.dumps(arguments) + "\n")
-                process.stdin.close()
+                # where it has ended before it read them, its end tells why
+                with suppress(BrokenPipeError), process.stdin:
+                    process.stdin.write(json.dumps(arguments) + "\n")
                 for text in process.stdout:
                     if not text.endswith("\n"):  # it was killed in the middle of an event
                         break

@@ -12,6 +12,8 @@ from virtkit.api._observation import (
     HostState,
     Observation,
     ask_each,
+    may_have,
+    split_place,
     try_observe,
     unanswered_error,
 )
@@ -202,9 +204,10 @@ def default_parallel(hosts: Iterable[Host]) -> dict[str, int]:
 
 def update_known_hosts(environment: str, host_state: HostState) -> Path:
     """Brings the environment's known_hosts for a host up to date, and returns its path."""
-    guests = host_state.observed.guests_of(environment).values()
-    records = [each.record for each in guests]
-    return access.write_known_hosts(environment, records, host_state.host.name)
+    observed = host_state.observed
+    records = [each.record for each in observed.guests_of(environment).values()]
+    unseen = bool(observed.silent)  # guests may be there that are in it
+    return access.write_known_hosts(environment, records, host_state.host.name, add=unseen)
 
 
 def ordered(spec: Spec, names: Collection[str]) -> list[str]:
@@ -228,7 +231,7 @@ def guests_named(
 def unanswered_of(
     spec: Spec, observation: Observation, missing: Iterable[str], guests: Sequence[str]
 ) -> Mapping[str, VirtkitError]:
-    """Why hosts do not answer that may have guests which were asked for.
+    """Why hosts, or drivers of them, do not answer that may have guests which were asked for.
 
     Args:
         missing: those of them that were found nowhere.
@@ -236,7 +239,14 @@ def unanswered_of(
     """
     if not guests:
         return observation.unanswered
-    return observation.unanswered_of({spec.host_of(e) for e in missing if e in spec.guests})
+    wanted = [
+        (spec.host_of(each), spec.guests[each].type) for each in missing if each in spec.guests
+    ]
+    return {
+        place: error
+        for place, error in observation.unanswered.items()
+        if any(may_have(place, *each) for each in wanted)
+    }
 
 
 def find_one(spec: Spec, guest: str) -> tuple[HostState, ObservedGuest]:
@@ -260,9 +270,11 @@ def find_one(spec: Spec, guest: str) -> tuple[HostState, ObservedGuest]:
         )
     name = names.pop()
     if name not in existing:
-        if observation.unanswered:
+        if unanswered := unanswered_of(spec, observation, [name], [guest]):
             what = f"guest {guest} is on no host that answers"
-            raise unanswered_error(what, observation.unanswered)
+            if all(split_place(each)[1] for each in unanswered):
+                what = f"guest {guest} is not seen"
+            raise unanswered_error(what, unanswered)
         raise RequestError(
             f"guest {guest} does not exist yet",
             cure=f"make it: {spec.command('up', name)}",
@@ -282,7 +294,7 @@ def _observe_for(spec: Spec, guest: str) -> Observation:
         return observation
     others = try_observe([each for each in hosts if each.name != likely])
     host_states = [*observation.host_states, *others.host_states]
-    return Observation(host_states, others.unanswered).with_unanswered(observation.unanswered)
+    return Observation(host_states, {**observation.unanswered, **others.unanswered})
 
 
 def check_running(spec: Spec, guest: ObservedGuest) -> None:

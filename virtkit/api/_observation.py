@@ -3,7 +3,7 @@ up none of the others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,8 +11,9 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Generic, TypeVar
 
-from virtkit.errors import VirtkitError
-from virtkit.host import Host
+from virtkit.drivers import AUTO, DRIVERS
+from virtkit.errors import RequestError, SpecErrors, VirtkitError
+from virtkit.host import Host, LibvirtUnavailable
 from virtkit.state.observed import Observed
 
 T = TypeVar("T")
@@ -36,7 +37,8 @@ class Observation:
     """What stands on an environment's hosts.
 
     Attributes:
-        unanswered: why hosts do not answer, by their names.
+        unanswered: why hosts do not answer, by their names; and drivers of those that do, as
+            `place_of` calls them.
     """
 
     host_states: list[HostState]
@@ -60,11 +62,18 @@ class Observation:
 
     def with_unanswered(self, unanswered: Mapping[str, VirtkitError]) -> Observation:
         """The same, and other hosts that do not answer."""
-        return Observation(self.host_states, {**unanswered, **self.unanswered})
+        seen = {each.name for each in self.hosts}
+        others = {p: e for p, e in unanswered.items() if split_place(p)[0] not in seen}
+        return self.with_places({**others, **self.unanswered})
 
-    def unanswered_of(self, hosts: Collection[str | None]) -> dict[str, VirtkitError]:
-        """Why those of these hosts that do not answer don't; None among them stands for any."""
-        return {n: e for n, e in self.unanswered.items() if n in hosts or None in hosts}
+    def with_places(self, unanswered: Mapping[str, VirtkitError]) -> Observation:
+        """The same, and what else does not answer: other hosts, drivers of these."""
+        return Observation(self.host_states, {**self.unanswered, **unanswered})
+
+    def complete(self) -> Observation:
+        """The same without the hosts that did not answer in all."""
+        host_states = [each for each in self.host_states if not each.observed.silent]
+        return Observation(host_states, self.unanswered)
 
 
 @dataclass(frozen=True)
@@ -73,17 +82,66 @@ class Answer(Generic[T]):
 
     Attributes:
         value: what the hosts that answer know.
-        unanswered: why other hosts do not answer that may have some of it, by their names. Where
-            there is one, the value may not be all.
+        unanswered: why other hosts do not answer that may have some of it, by their names, and
+            drivers of hosts, as ``HOST (DRIVER)``. Where there is one, the value may not be all.
     """
 
     value: T
     unanswered: Mapping[str, VirtkitError] = field(default_factory=dict)
 
 
-def unanswered_line(host: str, error: VirtkitError) -> str:
-    """That a host does not answer, and why."""
-    return f"host {host} does not answer: {error.why or error.what}"
+def is_silence(error: VirtkitError) -> bool:
+    """Whether a host does not answer; else what was asked for is wrong."""
+    return isinstance(error, LibvirtUnavailable) or not isinstance(error, RequestError)
+
+
+def check_request(answers: Iterable[object]) -> None:
+    """Looks whether hosts answered that what was asked for is wrong.
+
+    Raises:
+        RequestError: it is; all that is wrong.
+    """
+    wrong = [e for e in answers if isinstance(e, RequestError) and not is_silence(e)]
+    if wrong:
+        raise SpecErrors(wrong) if len(wrong) > 1 else wrong[0]
+
+
+def place_of(host: str, scheme: str) -> str:
+    """What a driver of a host is called among what does not answer."""
+    return f"{host} ({scheme})"
+
+
+def split_place(place: str) -> tuple[str, str]:
+    """The host, and the scheme of its driver; empty where the host itself is meant."""
+    host, _, rest = place.partition(" (")
+    return host, rest.rstrip(")")
+
+
+def may_have(place: str, host: str | None, type: str) -> bool:
+    """Whether a guest of a type may be where nobody answers.
+
+    Args:
+        host: its host, as far as that is known.
+    """
+    where, scheme = split_place(place)
+    return host in (None, where) and (not scheme or scheme in schemes_of(type))
+
+
+def schemes_of(type: str) -> set[str]:
+    """The drivers that may have a guest of a type."""
+    return {DRIVERS[each].scheme for each in (AUTO if type == "auto" else (type,))}
+
+
+def silence(place: str) -> str:
+    """That a host, or a driver of it, does not answer."""
+    host, scheme = split_place(place)
+    what = f"libvirt's {scheme} driver on host {host}" if scheme else f"host {host}"
+    return f"{what} does not answer"
+
+
+def unanswered_line(place: str, error: VirtkitError) -> str:
+    """That a host, or a driver of it, does not answer, and why."""
+    return f"{silence(place)}: {error.why or error.what}"
 
 
 def unanswered_error(what: str, unanswered: Mapping[str, VirtkitError]) -> VirtkitError:
@@ -103,6 +161,7 @@ def observe(hosts: Sequence[Host], *, pool: bool = False) -> Observation:
         pool: look into the pools, too.
 
     Raises:
+        RequestError: what was asked for is wrong.
         VirtkitError: none of them answers.
     """
     return observe_each(hosts, partial(_observe_host, pool=pool))
@@ -123,6 +182,7 @@ def observe_each(hosts: Sequence[Host], observe_host: Callable[[Host], HostState
     """What ``observe_host`` finds on each host that answers; several are asked at once.
 
     Raises:
+        RequestError: what was asked for is wrong.
         VirtkitError: none of them answers.
     """
     observation = _try_each(hosts, observe_host)
@@ -133,13 +193,19 @@ def observe_each(hosts: Sequence[Host], observe_host: Callable[[Host], HostState
 
 def _try_each(hosts: Sequence[Host], observe_host: Callable[[Host], HostState]) -> Observation:
     answers = ask_each(hosts, observe_host)
+    check_request(answers)
     host_states = [each for each in answers if isinstance(each, HostState)]
     unanswered = {
         host.name: answer
         for host, answer in zip(hosts, answers, strict=True)
         if isinstance(answer, VirtkitError)
     }
-    return Observation(host_states, unanswered)
+    drivers = {
+        place_of(each.host.name, scheme): error
+        for each in host_states
+        for scheme, error in each.observed.silent.items()
+    }
+    return Observation(host_states, {**unanswered, **drivers})
 
 
 def ask_each(hosts: Sequence[Host], ask: Callable[[Host], T]) -> list[T | VirtkitError]:

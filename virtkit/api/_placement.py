@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from virtkit import access
-from virtkit.api._hosts import Say, existing_guests
-from virtkit.api._observation import HostState, ask_each
+from virtkit.api._hosts import Say
+from virtkit.api._observation import HostState, ask_each, check_request, silence, split_place
+from virtkit.api._silence import unknown_places
 from virtkit.drivers import AUTO, DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
-from virtkit.facts import HostFacts
-from virtkit.host import Host
+from virtkit.facts import HostFacts, KvmVerdict
+from virtkit.host import Host, LibvirtUnavailable
 from virtkit.plan import Plan, UnknownGuest
 from virtkit.plan.placement import Candidate, place
 from virtkit.spec import LOCAL, Spec, model
@@ -25,17 +26,12 @@ _STARTS = ("create", "replace", "start")
 def unknown_guests(
     spec: Spec, host_states: Sequence[HostState], unanswered: Collection[str]
 ) -> list[UnknownGuest]:
-    """The guests that may be on hosts which do not answer: those that the spec has there, and those
-    that were last seen there."""
-    answer = []
-    existing = existing_guests(spec, host_states, undefined=True)
-    for name in spec.guests if unanswered else ():
-        host = spec.host_of(name)
-        if host is None and name not in existing:
-            host = access.last_host(spec.name, f"{spec.name}-{name}")
-        if host is not None and host in unanswered:
-            answer.append(UnknownGuest(name, host, f"host {host} does not answer"))
-    return answer
+    """The guests that may be where nobody answers."""
+    places = unknown_places(spec, host_states, unanswered)
+    return [
+        UnknownGuest(name, split_place(place)[0], silence(place), place)
+        for name, place in places.items()
+    ]
 
 
 def blocked_guests(spec: Spec, unknown: Iterable[UnknownGuest]) -> list[UnknownGuest]:
@@ -48,9 +44,9 @@ def blocked_guests(spec: Spec, unknown: Iterable[UnknownGuest]) -> list[UnknownG
         for name, guest in spec.guests.items():
             cause = next((each for each in guest.after if each in because), None)
             if cause is not None and name not in because:
-                host = because[cause].host
-                why = f"it is after {cause}, and host {host} does not answer"
-                because[name] = answer[name] = UnknownGuest(name, host, why)
+                host, place = because[cause].host, because[cause].place
+                why = f"it is after {cause}, and {silence(place)}"
+                because[name] = answer[name] = UnknownGuest(name, host, why, place)
                 todo = True
     return list(answer.values())
 
@@ -114,11 +110,13 @@ class ChosenHosts:
         hosts: by guest.
         notes: why.
         facts: what is known of the hosts that were asked, by their names.
+        silent: why others of them did not answer.
     """
 
     hosts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     facts: Mapping[str, HostFacts] = field(default_factory=dict)
+    silent: Mapping[str, VirtkitError] = field(default_factory=dict)
 
 
 def choose_hosts(
@@ -128,9 +126,11 @@ def choose_hosts(
     only: Collection[str] | None,
     say: Say,
 ) -> ChosenHosts:
-    """Chooses hosts for the new guests that have a ``place``, among those that answer.
+    """Chooses hosts for the new guests that have a ``place``, among those that answer; none where
+    one of these is silent now.
 
     Raises:
+        RequestError: a host has no pool that virtkit can use.
         SpecErrors: no host has room, or may have one of them.
     """
     current = place_guests(spec, host_states, unknown)
@@ -141,10 +141,23 @@ def choose_hosts(
     kvm = any(spec.guests[name].type == "kvm" for name in new)
 
     def candidate(host: Host) -> tuple[HostFacts, Candidate]:
-        facts = host.with_kvm(host.facts(), say) if kvm else host.facts()
+        facts = host.facts()
+        try:
+            facts = host.with_kvm(facts, say) if kvm else facts
+        except LibvirtUnavailable:
+            raise
+        except VirtkitError as error:  # it answers, and can't have this guest
+            unusable = KvmVerdict(False, error.why or error.what, temporary=True)
+            return facts, _candidate(spec, host, replace(facts, kvm=unusable))
         return facts, _candidate(spec, host, facts)
 
-    answers = ask_each([each.host for each in host_states], candidate)
+    hosts = [each.host for each in host_states]
+    answers = ask_each(hosts, candidate)
+    check_request(answers)
+    names = [each.name for each in hosts]
+    silent = {n: e for n, e in zip(names, answers, strict=True) if isinstance(e, VirtkitError)}
+    if silent:
+        return ChosenHosts(silent=silent)
     looked_at = [each for each in answers if not isinstance(each, VirtkitError)]
     placements = place(spec, [each for _, each in looked_at], current, new)
     return ChosenHosts(

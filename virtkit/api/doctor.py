@@ -13,7 +13,7 @@ from typing import Any
 
 from virtkit import images
 from virtkit.api._hosts import Say, chosen_hosts, hosts_of, quiet
-from virtkit.api._observation import side_by_side
+from virtkit.api._observation import is_silence, schemes_of, side_by_side
 from virtkit.api.orphans import down_command
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
@@ -132,7 +132,8 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
     try:
         facts = host.facts()
     except VirtkitError as error:
-        return [*checks, Check("libvirt", False, error.why or error.what, error.cure, needed=True)]
+        name = "libvirt" if is_silence(error) else f"pool {host.storage.pool_name}"
+        return [*checks, Check(name, False, error.why or error.what, error.cure, needed=True)]
     try:
         facts = host.with_kvm(facts, say, refresh=True)
     except VirtkitError as error:
@@ -321,7 +322,9 @@ def _recorded(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> I
     for name, network in observed.networks_of(spec.name).items():
         reserved = {each.name for each in network.record.reservations}
         own = {each for each in spec.guests if spec.host_of(each) in (None, host.name)}
-        for missing in sorted((reserved & own) - {*guests, *undefined}):
+        own -= {e for e in own if schemes_of(spec.guests[e].type) & observed.silent.keys()}
+        hidden = {each.guest for each in observed.hidden_of(spec.name)}
+        for missing in sorted((reserved & own) - {*guests, *undefined, *hidden}):
             what = f"its domain is gone, and network {name} still knows it"
             yield Check(f"guest {missing}", False, what, up)
         if not network.active:

@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from virtkit.api._hosts import Say, chosen_hosts, quiet
-from virtkit.api._observation import side_by_side
+from virtkit.api._observation import is_silence, side_by_side
 from virtkit.drivers import DRIVERS
-from virtkit.errors import VirtkitError
+from virtkit.errors import RequestError, VirtkitError
 from virtkit.facts import Room
 from virtkit.host import Host
 from virtkit.spec import Spec
@@ -126,7 +126,13 @@ def _ask(host: Host, status: HostStatus, types: bool, say: Say) -> HostStatus:
 
 
 def _types(host: Host, say: Say) -> tuple[str, ...]:
-    facts = host.facts()
+    try:
+        facts = host.facts()
+    except RequestError as error:
+        if is_silence(error):
+            raise
+        say(f"host {host.name} can run no guests: {error.what}; cure: {error.cure}")
+        return ()
     try:
         facts = host.with_kvm(facts, say)
         unknown = set()

@@ -119,12 +119,12 @@ def image_remove(
         VirtkitError: it is on none of the hosts that answer, and others don't.
     """
     hosts = sorted(hosts_of(spec), key=lambda each: each.name)  # all runs lock in this order
-    first = observe(hosts, pool=True)
+    first = observe(hosts, pool=True).complete()
     _removable(_entries(first), name, first.unanswered)
     with ExitStack() as locks:
         for host in first.hosts:
             locks.enter_context(host.images_lock.acquire(lock_timeout, say))
-        observation = observe(first.hosts, pool=True).with_unanswered(first.unanswered)
+        observation = observe(first.hosts, pool=True).complete().with_unanswered(first.unanswered)
         entries = _entries(observation)
         removed = _removable(entries, name, observation.unanswered)
         for each in removed:

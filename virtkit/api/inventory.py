@@ -200,12 +200,14 @@ class _Way:
         state: its own; ``unknown`` where its host does not answer, and ``record`` is what the spec
             asks for.
         login: None where it has no known address.
+        why: its state is unknown.
     """
 
     host: Host
     record: GuestRecord
     state: str
     login: Login | None
+    why: str = ""
 
     def is_of(self, host: Host, record: GuestRecord, state: str) -> bool:
         """Whether it is the way into a guest that has this very record and is in this state."""
@@ -215,7 +217,7 @@ class _Way:
 def _no_way(way: _Way, *, hypervisor: bool) -> str:
     """Why a guest is left out."""
     if way.state == "unknown":
-        return f"host {way.host.name} does not answer, and the spec gives it no `address:`"
+        return f"{way.why}, and the spec gives it no `address:`"
     if hypervisor:
         return "it has no address, and its hypervisor has no way in for Ansible"
     return "it has no address; with --hypervisor it needs none, where its type has a way in"
@@ -310,6 +312,8 @@ def _unknown_ways(spec: Spec, observation: Observation) -> dict[str, _Way]:
     hosts = {each.name: each for each in hosts_of(spec)}
     answer = {}
     for each in unknown_guests(spec, observation.host_states, observation.unanswered):
+        if each.guest not in spec.guests:
+            continue
         guest, host = spec.guests[each.guest], hosts[each.host]
         cards = (InterfaceRecord(one.name, "", one.address or "") for one in guest.interfaces)
         record = GuestRecord(
@@ -323,7 +327,7 @@ def _unknown_ways(spec: Spec, observation: Observation) -> dict[str, _Way]:
             interfaces=tuple(cards),
         )
         login = _lasting_login(spec, host, record, record.addresses)
-        answer[guest.name] = _Way(host, record, "unknown", login)
+        answer[guest.name] = _Way(host, record, "unknown", login, each.why)
     return answer
 
 

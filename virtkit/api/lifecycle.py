@@ -18,8 +18,15 @@ from virtkit.api._hosts import (
     update_known_hosts,
     with_spec_path,
 )
-from virtkit.api._observation import HostState, Observation, observe, observe_each
+from virtkit.api._observation import (
+    HostState,
+    Observation,
+    observe,
+    observe_each,
+    split_place,
+)
 from virtkit.api._placement import unknown_guests
+from virtkit.api._silence import with_lost_drivers
 from virtkit.api.inventory import RunInventory
 from virtkit.api.plan import plan_on
 from virtkit.api.run_options import DEFAULT, RunOptions
@@ -175,11 +182,9 @@ def unanswered_results(
     """
     if not all_guests and not unknown:
         return []
+    hosts = [(split_place(place)[0], error) for place, error in unanswered.items()]
     return [
-        *(
-            Result(f"host/{name}", name, "connect", "failed", 0.0, error)
-            for name, error in unanswered.items()
-        ),
+        *(Result(f"host/{name}", name, "connect", "failed", 0.0, e) for name, e in hosts),
         *(
             Result(f"guest/{each.guest}", each.host, "look", "skipped", 0.0, note=each.why)
             for each in unknown
@@ -215,6 +220,7 @@ def update_records(
         report.results += [
             Result("pool", name, "record", "failed", 0.0, error)
             for name, error in observation.unanswered.items()
+            if not split_place(name)[1]
         ]
         any_undefined = _write_pool_records(spec, contexts, host_states, report)
         other_hosts = access.hosts_with_guests(spec.name) - {
@@ -225,6 +231,7 @@ def update_records(
             and not any_undefined
             and not existing_guests(spec, host_states)
             and not other_hosts
+            and not observation.unanswered
         ):
             access.remove_folder(spec.name)
             return
@@ -290,13 +297,19 @@ def down_refusal(spec: Spec, plan: Plan, *, volumes: bool) -> RequestError | Non
 
 
 def _observe_as_is(host: Host) -> HostState:
-    """What stands on a host; nothing is touched."""
+    """What stands on a host; nothing is touched.
+
+    Raises:
+        RequestError: its pool is none that virtkit can use.
+    """
+    host.storage.describe()
     return HostState(host, host.observe(pool=host.storage.active()))
 
 
 def _removal_plan(
     spec: Spec, observation: Observation, guests: Sequence[str], *, volumes: bool
 ) -> Plan:
+    observation = with_lost_drivers(spec, observation)
     host_states = observation.host_states
     only = (
         guests_named(spec, existing_guests(spec, host_states, undefined=True), guests)
@@ -361,7 +374,7 @@ def down(
             raise refusal
 
     check(preview)
-    with locked(spec, hosts, run) as waited_for:
+    with locked(spec, hosts, run, images=True) as waited_for:
         looked_at = observe_each(hosts, partial(_observe_with_pool, environment=spec.name))
         plan = _removal_plan(
             spec, looked_at.with_unanswered(observation.unanswered), guests, volumes=volumes

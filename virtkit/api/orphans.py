@@ -18,7 +18,7 @@ from virtkit.errors import RequestError
 from virtkit.host import Host, rotations
 from virtkit.spec import LOCAL, Spec, escaped, format_size, load
 from virtkit.spec.command import split_files, virtkit_command
-from virtkit.state.observed import Observed
+from virtkit.state.observed import Observed, unseen_guests
 from virtkit.state.record import GuestRecord, KeptDisk, NetworkRecord
 from virtkit.system import temporary
 
@@ -138,7 +138,8 @@ def _guests_and_networks(observed: Observed, specs: _Specs, host: Host) -> Itera
         environment = network.record.environment
         why, sure = _unwanted(network.record, specs, host)
         named = specs.is_named(environment, network=network.record.network)
-        if not why or named or {*network.users} & living.get(environment, set()):
+        used = living.get(environment, set()) | {*map(unseen_guests, observed.silent)}
+        if not why or named or {*network.users} & used:
             continue
         spec_or_why, _ = specs.of(network.record.spec, environment)
         if not isinstance(spec_or_why, str):

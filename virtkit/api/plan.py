@@ -25,9 +25,10 @@ from virtkit.api._observation import (
     HostState,
     Observation,
     ask_each,
-    observe,
+    check_request,
 )
 from virtkit.api._placement import (
+    ChosenHosts,
     check_moves,
     choose_hosts,
     left_host_notes,
@@ -39,11 +40,12 @@ from virtkit.api._places import with_places
 from virtkit.api._playbooks import with_playbooks
 from virtkit.api._pool import damaged_images, pool_changes, restored_images, without_damaged
 from virtkit.api._readiness import unready_notes
+from virtkit.api._silence import observe_spec
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
 from virtkit.host import Host
-from virtkit.plan import Plan, diff, joined, select, with_after
+from virtkit.plan import Plan, UnknownGuest, diff, joined, select, with_after
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec
 from virtkit.spec.command import split_files
@@ -77,7 +79,7 @@ def plan(
     """
     only = _with_dependencies(spec, guests)
     hosts = hosts_of(spec)
-    observation = observe(hosts, pool=True)
+    observation = observe_spec(spec, hosts, pool=True)
     planned = _plan_hosts(observation, spec, only, restart=restart, say=say)
     not_ready = unready_notes(spec, observation.host_states, planned, only, restart=restart)
     notes = (*planned.notes, *not_ready, *active_runs(spec.name, observation.hosts))
@@ -100,7 +102,7 @@ def plan_on(
         unanswered: why the spec's other hosts do not answer.
     """
     only = _with_dependencies(spec, guests)
-    observation = observe(hosts, pool=True).with_unanswered(unanswered)
+    observation = observe_spec(spec, hosts, pool=True).with_unanswered(unanswered)
     planned = _plan_hosts(observation, spec, only, restart=restart, say=say)
     return replace(planned, guests=tuple(guests))
 
@@ -114,9 +116,8 @@ def _plan_hosts(
     say: Say,
 ) -> Plan:
     spec.check_references(only)
+    observation, unknown, chosen = _choose(observation, spec, only, say)
     host_states = [with_spec_path(each, path_of(spec)) for each in observation.host_states]
-    unknown = unknown_guests(spec, host_states, observation.unanswered)
-    chosen = choose_hosts(spec, host_states, unknown, only, say)
     placement = {**place_guests(spec, host_states, unknown), **chosen.hosts}
     check_moves(spec, host_states, placement, only)
     all_facts, silent = _facts(spec, host_states, placement, chosen.facts)
@@ -147,6 +148,19 @@ def _plan_hosts(
     return with_unknown(plan, spec, observation.unanswered, unknown, only)
 
 
+def _choose(
+    observation: Observation, spec: Spec, only: Collection[str] | None, say: Say
+) -> tuple[Observation, list[UnknownGuest], ChosenHosts]:
+    """The guests that may be on silent hosts, and where new ones go; with an observation without
+    the hosts that turned out to be silent as they were asked for room."""
+    while True:
+        unknown = unknown_guests(spec, observation.host_states, observation.unanswered)
+        chosen = choose_hosts(spec, observation.host_states, unknown, only, say)
+        if not chosen.silent:
+            return observation, unknown, chosen
+        observation = observation.without(chosen.silent)
+
+
 def _facts(
     spec: Spec,
     host_states: Sequence[HostState],
@@ -154,7 +168,11 @@ def _facts(
     known: Mapping[str, HostFacts],
 ) -> tuple[Mapping[str, HostFacts], Mapping[str, VirtkitError]]:
     """What is known of the hosts that the plan is about, asked of several at once; and why hosts
-    whose libvirt answered do not tell it."""
+    whose libvirt answered do not tell it.
+
+    Raises:
+        RequestError: a host has no pool that virtkit can use.
+    """
     hosts = [
         each.host
         for each in host_states
@@ -162,12 +180,9 @@ def _facts(
         and (each.host.name in placement.values() or _has_some(each, spec.name))
     ]
     answers = dict(zip((each.name for each in hosts), ask_each(hosts, Host.facts), strict=True))
+    check_request(answers.values())
     facts = {name: each for name, each in answers.items() if isinstance(each, HostFacts)}
-    silent = {
-        name: each
-        for name, each in answers.items()
-        if isinstance(each, VirtkitError) and not isinstance(each, RequestError)
-    }
+    silent = {name: each for name, each in answers.items() if isinstance(each, VirtkitError)}
     return {**known, **facts}, silent
 
 
@@ -257,10 +272,10 @@ def render_xml(
         with_record: each document has virtkit's record in its ``<metadata>``, as libvirt gets it.
     """
     only = _with_dependencies(spec, guests)
-    observation = observe(hosts_of(spec), pool=True)
+    observation, unknown, chosen_hosts = _choose(
+        observe_spec(spec, hosts_of(spec), pool=True), spec, only, say
+    )
     host_states = observation.host_states
-    unknown = unknown_guests(spec, host_states, observation.unanswered)
-    chosen_hosts = choose_hosts(spec, host_states, unknown, only, say)
     placement = {**place_guests(spec, host_states, unknown), **chosen_hosts.hosts}
     networks: list[str] = []
     domains: list[str] = []
@@ -277,8 +292,11 @@ def render_xml(
     documents = networks + domains
     if not with_record:
         documents = [tree.without_record(each, record_text.NAMESPACE) for each in documents]
-    silent = {each.host for each in unknown if only is None or each.guest in only}
-    return Answer(documents, observation.unanswered_of({None} if only is None else silent))
+    silent = {each.place for each in unknown if only is None or each.guest in only}
+    unanswered = observation.unanswered
+    if only is not None:
+        unanswered = {place: error for place, error in unanswered.items() if place in silent}
+    return Answer(documents, unanswered)
 
 
 def _with_dependencies(spec: Spec, guests: Sequence[str]) -> set[str] | None:

@@ -19,8 +19,9 @@ from virtkit.api._hosts import (
     quiet,
     with_spec_path,
 )
-from virtkit.api._observation import Observation, observe
+from virtkit.api._observation import Observation
 from virtkit.api._placement import unknown_guests
+from virtkit.api._silence import observe_spec
 from virtkit.api.lifecycle import locked, runner, unanswered_results
 from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Report, Step, stop_guest
@@ -62,14 +63,14 @@ def change_state(
         RequestError: a guest does not exist, its host can't do this, or another run takes
             longer; nothing was touched.
     """
-    observation = observe(hosts_of(spec))
+    observation = observe_spec(spec, hosts_of(spec))
     chosen, unknown = _chosen(observation, spec, verb, guests, run.say)
     has_work = any(each.observed.state != _TARGET_STATES.get(verb) for each in chosen)
     touched = {each.host.name: each.host for each in chosen}.values()
     lock = locked(spec, touched, run) if has_work else nullcontext()
     with lock:
         if has_work:
-            again = observe(observation.hosts).with_unanswered(observation.unanswered)
+            again = observe_spec(spec, observation.hosts).with_unanswered(observation.unanswered)
             chosen, _ = _chosen(again, spec, verb, guests)
         steps = [s for each in chosen for s in _verb_steps(each, verb, timeout)]
         if verb in ("start", "restart", "resume"):

@@ -16,9 +16,9 @@ from virtkit.api._hosts import (
     path_of,
     with_spec_path,
 )
-from virtkit.api._observation import observe
 from virtkit.api._placement import unknown_guests
 from virtkit.api._playbooks import playbooks
+from virtkit.api._silence import observe_spec
 from virtkit.api.inventory import RunInventory
 from virtkit.api.lifecycle import locked, runner, unanswered_results, update_records
 from virtkit.api.run_options import DEFAULT, RunOptions
@@ -49,9 +49,9 @@ def provision(
     ansible.require()
     files: dict[tuple[str, ...], tuple[str, str]] = {}
     wanted = {name: playbooks(spec, name, files) for name in _names(spec, guests)}
-    first = observe(hosts_of(spec))
+    first = observe_spec(spec, hosts_of(spec))
     with locked(spec, first.hosts, run):
-        observation = observe(first.hosts).with_unanswered(first.unanswered)
+        observation = observe_spec(spec, first.hosts).with_unanswered(first.unanswered)
         host_states = [with_spec_path(each, path_of(spec)) for each in observation.host_states]
         unknown = [
             each

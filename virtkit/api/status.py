@@ -21,7 +21,14 @@ from virtkit.api._hosts import (
     quiet,
     with_spec_path,
 )
-from virtkit.api._observation import observe, unanswered_line
+from virtkit.api._observation import (
+    Observation,
+    may_have,
+    observe,
+    split_place,
+    unanswered_line,
+)
+from virtkit.api._silence import observe_spec, unknown_places
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
@@ -88,18 +95,18 @@ def status(
     """The guests of an environment, or all that virtkit owns on this machine.
 
     Args:
-        say: told which of several hosts does not answer: its guests' state is unknown; which guests
-            were made from another spec; and who is changing the environment now.
+        say: told which of several hosts does not answer, or which driver of one: its guests' state
+            is unknown; which guests were made from another spec; and who is changing the
+            environment now.
 
     Raises:
         VirtkitError: no host answers.
     """
     if spec is None:
         return _all_statuses(say)
-    observation = observe(hosts_of(spec))
+    observation = observe_spec(spec, hosts_of(spec))
     host_states = observation.host_states
-    for name, error in observation.unanswered.items():
-        say(unanswered_line(name, error))
+    _say_unanswered(observation, say)
     path = path_of(spec)
     existing = existing_guests(spec, [with_spec_path(each, path) for each in host_states])
     for name, each in existing.items():
@@ -110,13 +117,21 @@ def status(
     only = guests_named(spec, existing, guests) if guests else {*spec.guests, *existing}
     answer = _statuses([existing[name] for name in ordered(spec, existing) if name in only])
     missing = [name for name in spec.guests if name in only and name not in existing]
-    unanswered = {*observation.unanswered}
-    return answer + [_missing(spec, name, unanswered) for name in missing]
+    unanswered = observation.unanswered
+    places = unknown_places(spec, host_states, unanswered)
+    return answer + [_missing(spec, name, unanswered, places.get(name, "")) for name in missing]
+
+
+def _say_unanswered(observation: Observation, say: Say) -> None:
+    for place, error in observation.unanswered.items():
+        say(unanswered_line(place, error))
 
 
 def _all_statuses(say: Say) -> list[GuestStatus]:
     """All guests of this machine, by environment and by the spec that they were made from."""
-    (host_state,) = observe(hosts_of(None)).host_states
+    observation = observe(hosts_of(None))
+    _say_unanswered(observation, say)
+    (host_state,) = observation.host_states
     guests = host_state.observed.guests.values()
     for environment in sorted({each.record.environment for each in guests}):
         for line in active_runs(environment, [host_state.host]):
@@ -186,11 +201,16 @@ def _owner(path: str) -> str:
         return ""
 
 
-def _missing(spec: Spec, name: str, silent: Collection[str]) -> GuestStatus:
-    """A guest that nobody has seen, on a host that may be one of the ``silent``."""
-    guest, host = spec.guests[name], spec.host_of(name)
-    unknown = host in silent or (host is None and bool(silent))
-    if host is None and unknown:
+def _missing(spec: Spec, name: str, unanswered: Collection[str], place: str = "") -> GuestStatus:
+    """A guest that nobody has seen.
+
+    Args:
+        unanswered: what does not answer.
+        place: of these, the one that may have it, where that is known.
+    """
+    guest, host = spec.guests[name], split_place(place)[0] or spec.host_of(name)
+    silent = {split_place(e)[0] for e in unanswered if may_have(e, host, guest.type)}
+    if host is None and silent:
         last_host = access.last_host(spec.name, f"{spec.name}-{name}")
         host = last_host if last_host in silent else " or ".join(sorted(silent))
     return GuestStatus(
@@ -199,7 +219,7 @@ def _missing(spec: Spec, name: str, silent: Collection[str]) -> GuestStatus:
         type=guest.type,
         virtualization=DRIVERS[guest.type].virtualization if guest.type in DRIVERS else "",
         host=host or LOCAL,
-        state="unknown" if unknown else "missing",
+        state="unknown" if place or silent else "missing",
         ready=False,
         addresses=(),
         user=guest.user,

@@ -33,7 +33,8 @@ class Field:
         max_place: the place of its maximum, which a running guest can be given; ``max`` has a part
             for it.
         number: what it counts, where it is a number; ``mixed``: its parts are numbers.
-        traceless: its change can't be seen in a running guest's XML.
+        traceless: its change can't always be seen in a running guest's XML: it is a file's, or
+            takes something out that libvirt may have chosen itself.
         seed: it stands in the seed, which is written again for the next boot.
         follows: the system of a running guest has something to do, as with all of the seed.
         first_boot: cloud-init sets it right at a guest's first boot only.
@@ -80,10 +81,10 @@ FIELDS: Mapping[str, Field] = {
         follows=True,
     ),
     "cpu": Field(effect="restart", sparse=True),
-    "cpu.features": Field(effect="restart", places=("cpu/feature",)),
-    "cpu.model": Field(effect="restart", places=("cpu",)),
-    "cpu.pin": Field(effect="restart", places=("cputune",)),
-    "cpu.topology": Field(effect="restart", places=("cpu/topology",)),
+    "cpu.features": Field(effect="restart", places=("cpu/feature",), traceless=True),
+    "cpu.model": Field(effect="restart", places=("cpu",), traceless=True),
+    "cpu.pin": Field(effect="restart", places=("cputune",), traceless=True),
+    "cpu.topology": Field(effect="restart", places=("cpu/topology",), traceless=True),
     "description": Field(effect="live", action="describe", places=("description",), sparse=True),
     "devices": Field(effect="restart"),
     "disk": Field(effect="restart", action="grow", number="bytes", traceless=True, follows=True),
@@ -94,10 +95,12 @@ FIELDS: Mapping[str, Field] = {
         seed=True,
         first_boot=True,
     ),
-    "disks.bus": Field(effect="restart", in_device="target/@bus", sparse=True),
-    "disks.cache": Field(effect="restart", in_device="driver/@cache", sparse=True),
-    "disks.discard": Field(effect="restart", in_device="driver/@discard", sparse=True),
-    "disks.io": Field(effect="restart", in_device="driver/@io", sparse=True),
+    "disks.bus": Field(effect="restart", in_device="target/@bus", traceless=True, sparse=True),
+    "disks.cache": Field(effect="restart", in_device="driver/@cache", traceless=True, sparse=True),
+    "disks.discard": Field(
+        effect="restart", in_device="driver/@discard", traceless=True, sparse=True
+    ),
+    "disks.io": Field(effect="restart", in_device="driver/@io", traceless=True, sparse=True),
     "disks.keep": Field(effect="none"),
     "disks.mount": Field(effect="restart", action="follow", traceless=True),
     "disks.size": Field(effect="restart", action="grow", number="bytes", traceless=True),
@@ -127,9 +130,9 @@ FIELDS: Mapping[str, Field] = {
     ),
     "networks.address": Field(effect="restart", traceless=True),
     "networks.mac": Field(effect="live", action="plug"),
-    "networks.model": Field(effect="restart", in_device="model/@type", sparse=True),
-    "networks.mtu": Field(effect="restart", in_device="mtu", sparse=True),
-    "networks.queues": Field(effect="restart", in_device="driver", sparse=True),
+    "networks.model": Field(effect="restart", in_device="model/@type", traceless=True, sparse=True),
+    "networks.mtu": Field(effect="restart", in_device="mtu", traceless=True, sparse=True),
+    "networks.queues": Field(effect="restart", in_device="driver", traceless=True, sparse=True),
     "password": Field(effect="recreate", sparse=True),  # it is part of `cloud_init`
     "place": Field(effect="none", sparse=True),  # where it is made, and then never again
     "playbooks": Field(effect="live", action="playbooks"),

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from virtkit.drivers import Driver
-from virtkit.errors import VirtkitError
+from virtkit.errors import RequestError, VirtkitError
 from virtkit.facts import HostFacts, Room, version_text
 from virtkit.host import file_users, guest_exec, lock, observe
 from virtkit.host.connection import PREPARE_LOCAL, Connections, close_all
@@ -32,7 +32,6 @@ from virtkit.host.streams import data_length
 from virtkit.host.timeouts import HypervisorUnresponsive
 from virtkit.progress import Progress
 from virtkit.state.observed import Observed
-from virtkit.state.record import PoolRecord
 
 if TYPE_CHECKING:
     from virtkit.host.fetch import Fetch
@@ -65,7 +64,8 @@ class Host:
         self.domains = Domains(self.connections)
         self.networks = Networks(self.connections)
         self.storage = Storage(self.connections, pool)
-        #: Shared by whoever uses images of the pool; held alone by whoever removes one.
+        #: Shared by whoever uses the pool; held alone by whoever removes an image from it, or has
+        #: it active for a while.
         self.images_lock = self.connections.lock("images", "the image store")
 
     def lock(self, environment: str) -> Lock | RemoteLock:
@@ -81,6 +81,7 @@ class Host:
         """What is known of this host; ``kvm`` is not probed yet.
 
         Raises:
+            RequestError: the spec's pool is none that virtkit can use.
             VirtkitError: no libvirt answers here at all.
         """
         self.connections.any()
@@ -103,14 +104,16 @@ class Host:
         connection = facts.connections.get("qemu")
         if connection is None or connection.error:
             return facts
-        kvm = kvm_probe.verdict(self.connections, facts.pool.path, say, refresh=refresh)
+        kvm = kvm_probe.verdict(
+            self.connections, facts.pool.path, self.images_lock, say, refresh=refresh
+        )
         return replace(facts, kvm=kvm)
 
     def storage_at(self, folder: str) -> Storage:
         """The pool that keeps its volumes in this folder; the spec's own where it does.
 
         Raises:
-            VirtkitError: no pool has it.
+            RequestError: no pool has it.
         """
         pool = self.storage.describe()
         if pool.exists and pool.path == folder:
@@ -120,7 +123,7 @@ class Host:
             return Storage(self.connections, name)
         if not pool.exists:
             return self.storage  # it can be defined there
-        raise VirtkitError(
+        raise RequestError(
             f"no pool has the folder {folder}",
             why=f"volumes of guests are listed there, and pool {pool.name} is {pool.path}",
             cure=f"{self.connections.virsh_command()} pool-define-as NAME dir --target "
@@ -139,11 +142,11 @@ class Host:
         return folder_missing(self.remote, path)
 
     def has_driver(self, driver: Driver) -> bool:
-        """Whether libvirt there has the driver of a guest type."""
+        """Whether libvirt there has the driver of a guest type; it may be silent."""
         try:
             self.connections.get(driver.scheme)
-        except VirtkitError:
-            return False
+        except VirtkitError as error:
+            return self.connections.is_silent(driver.scheme, error)
         return True
 
     def room(self) -> Room:
@@ -270,25 +273,7 @@ class Host:
             VirtkitError: libvirt, or its pool, can't be read.
         """
         self.connections.any()
-        domains = observe.domains(self.connections, self.schemes)
-        networks, foreign_networks = observe.networks(self.connections, domains.network_users)
-        record = self.storage.record() if pool else PoolRecord()
-        volumes = self.storage.names() if pool else frozenset()
-        undefined, taken_over = observe.undefined_guests(domains, record.guests, volumes)
-        disks = observe.made_disks([*domains.ours.values(), *undefined.values()])
-        return Observed(
-            host=self.name,
-            guests=domains.ours,
-            networks=networks,
-            foreign_domains=frozenset(domains.foreign),
-            foreign_networks=foreign_networks,
-            volumes=volumes,
-            pool_active=pool and self.storage.active(),
-            disk_sizes=self.storage.sizes(disks) if pool else {},
-            pool=record,
-            undefined=undefined,
-            taken_over=taken_over,
-        )
+        return observe.observed(self.connections, self.schemes, self.storage, pool=pool)
 
 
 __all__ = [

@@ -10,6 +10,7 @@ has an end of its own.
 
 from __future__ import annotations
 
+import errno
 import queue
 import shlex
 import threading
@@ -21,10 +22,12 @@ from urllib.parse import urlsplit
 import libvirt
 
 from virtkit.drivers import DRIVERS
-from virtkit.errors import RequestError, VirtkitError
+from virtkit.errors import VirtkitError
 from virtkit.host.errors import (
     LibvirtUnavailable,
+    NoDaemon,
     NoDriver,
+    NotConnected,
     connection_lost,
     cure,
     daemon_cure,
@@ -127,7 +130,7 @@ class Connections:
         """This thread's connection; another one where libvirt has ended it.
 
         Raises:
-            RequestError: libvirt does not answer there, and nothing was asked of it before.
+            NotConnected: libvirt does not answer there, and nothing was asked of it before.
             VirtkitError: it does not answer any more, or the way to its host was cut and a lock
                 went with it.
         """
@@ -142,10 +145,15 @@ class Connections:
             except VirtkitError as error:
                 if self._opened_schemes:
                     raise
-                raise error.as_type(RequestError) from error
+                raise error.as_type(NotConnected) from error
             if scheme not in self._opened_schemes:
                 self._opened_schemes.append(scheme)
         return connections[scheme]
+
+    def is_silent(self, scheme: str, error: VirtkitError) -> bool:
+        """Whether the host has a driver that failed to answer, and may have guests; as far as the
+        error tells, and what was heard of it before."""
+        return scheme in self._opened_schemes or not isinstance(error, (NoDriver, NoDaemon))
 
     def forget_refusals(self) -> None:
         """Lets the next call ask again where libvirt did not answer: for whoever waits for it."""
@@ -174,7 +182,7 @@ class Connections:
         if refusal is not None:
             raise refusal
         if usual and scheme == "xen" and self.remote is None and not _on_xen():
-            raise LibvirtUnavailable(
+            raise NoDaemon(
                 f"open {uri} failed",
                 why="Xen does not run on this machine",
                 cure="boot it into Xen: sudo apt-get install xen-system-amd64 "
@@ -229,7 +237,9 @@ class Connections:
             return failure
         if connection_lost(error) or code == libvirt.VIR_ERR_SYSTEM_ERROR:
             local_cure = f"{self.restart_command(scheme)}; then run again"
-            return self._unavailable(scheme, message, local_cure)
+            failure = self._unavailable(scheme, message, local_cure)
+            no_socket = error.get_int1() == errno.ENOENT and scheme not in self._uris
+            return failure.as_type(NoDaemon) if no_socket else failure
         no_driver = self._no_driver(scheme, message)
         if code == libvirt.VIR_ERR_NO_CONNECT:
             self._refusals[self.uri(scheme)] = no_driver

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import libvirt
 
-from virtkit.errors import RUN_AGAIN, VirtkitError
+from virtkit.errors import RUN_AGAIN, RequestError, VirtkitError
 
 _GENERAL = (
     "see `virtkit doctor` and libvirt's log on its host (sudo journalctl -u 'libvirt*' -u "
@@ -69,8 +69,8 @@ _CURES_BY_PHRASE: Mapping[str, str] = {
         "with its own ids can't have it then: name a folder in which nothing is mounted"
     ),
     "Failed to access '": (
-        "check that the folder of the host under `devices` is there, and that all users may pass "
-        "to it (namei -l PATH): a container with its own ids has no more rights than they"
+        "check that the folder of the host under `devices` is there, and that every user can reach "
+        "it (namei -l PATH): a container with its own ids has no more rights than other users"
     ),
     "/sys/fs/cgroup/unified": (
         "libvirt's LXC driver fails where both versions of cgroups are mounted: boot the host with "
@@ -78,8 +78,8 @@ _CURES_BY_PHRASE: Mapping[str, str] = {
         "/sys/fs/cgroup/unified (scripts/libvirt does)"
     ),
     "'/sys/fs/cgroup/": (
-        "the container's cgroup was gone while libvirt started it, as it happens on a busy host: "
-        f"{RUN_AGAIN}; if that fails too, see systemd's log there (sudo journalctl -b)"
+        "the container's cgroup disappeared while libvirt was starting it; this happens on busy "
+        f"hosts: {RUN_AGAIN}; if that fails too, see systemd's log there (sudo journalctl -b)"
     ),
     "No chain/target/match by that name": RULES,
     "Chain 'LIBVIRT_": RULES,
@@ -147,6 +147,14 @@ class LibvirtUnavailable(VirtkitError):
 
 class NoDriver(LibvirtUnavailable):
     """libvirt is there, and has no driver for a URI."""
+
+
+class NoDaemon(LibvirtUnavailable):
+    """Nothing listens for a driver: a host that never had it is like that, too."""
+
+
+class NotConnected(LibvirtUnavailable, RequestError):
+    """libvirt does not answer, and nothing was asked of it before: nothing was touched."""
 
 
 class FileUnusable(VirtkitError):

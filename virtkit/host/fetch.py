@@ -10,7 +10,7 @@ import json
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ class Fetch:
             return self._remote.unreachable(errors.encode())
         return VirtkitError(
             f"host {self._remote.name} can't download {self._url}",
-            why=errors.strip()[-500:] or f"its Python ended with {code}",
+            why=errors.strip()[-500:] or f"its Python exited with code {code}",
             cure="install Python there (sudo apt-get install python3), or remove `fetch: host`"
             if code == _NOT_FOUND
             else RUN_AGAIN,
@@ -168,3 +168,6 @@ def fetching(
             raise
         finally:
             process.kill()
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):  # a question that was not sent; its asker knows
+                process.stdin.close()

@@ -8,6 +8,7 @@ nobody logs in to fetch a key.
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator
@@ -39,6 +40,12 @@ _FETCH = {
     "ControlMaster": "no",
     "ControlPath": "none",
 }
+#: A host on the way, as ``ssh -G`` writes it: numeric addresses in brackets, which stand for
+#: themselves in no other place.
+_JUMP = re.compile(
+    r"(?:ssh://)?(?P<user>.*@)?(?P<bracket>\[)?(?P<host>(?(bracket)[^]]+|[^:]+))(?(bracket)\])"
+    r"(?::(?P<port>\d+))?"
+)
 _HOST_LINE = re.compile(r"# Host .* found: line (\d+) ?(CA|REVOKED)?")
 
 
@@ -157,10 +164,11 @@ def jump_hosts_cure(settings: SshSettings) -> str:
         return "first make known the key of the host that ssh's ProxyCommand goes through"
     lines = []
     for each in settings.jumps:
-        host, _, port = each.removeprefix("ssh://").rpartition(":")
-        by_port = bool(host) and port.isdigit()
+        match = _JUMP.fullmatch(each)
+        user, host, port = match.group("user", "host", "port") if match else ("", each, "")
+        address = shlex.quote(f"{user or ''}{host}")
         # ssh itself asks
-        lines.append(f"ssh -p {port} {host}" if by_port else f"virtkit host trust {each}")
+        lines.append(f"ssh -p {port} {address}" if port else f"virtkit host trust {address}")
     return f"first the hosts on the way there: {' && '.join(lines)}"
 
 

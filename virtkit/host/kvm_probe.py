@@ -15,23 +15,25 @@ import queue
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import libvirt
 import platformdirs
 
+from virtkit.errors import RequestError
 from virtkit.facts import KvmVerdict, Pool
 from virtkit.host import questions
 from virtkit.host.connection import Connections
 from virtkit.host.errors import connection_lost, libvirt_errors
+from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.power import force_off
 from virtkit.host.storage_pool import pool_at
 from virtkit.xml import render
 
 #: Seconds from the guest's start to its power-off, on however busy a host.
-TIMEOUT = 30.0
+TIMEOUT = 120.0
 #: How far the guest counts.
 COUNT = 100_000_000
 #: Seconds of processor time that its firmware may take, and how many times as long as a loop of
@@ -64,7 +66,12 @@ def boot_disk(sector: bytes = SECTOR) -> bytes:
 
 
 def verdict(
-    connections: Connections, folder: str, say: Callable[[str], None], *, refresh: bool = False
+    connections: Connections,
+    folder: str,
+    in_use: Lock | RemoteLock,
+    say: Callable[[str], None],
+    *,
+    refresh: bool = False,
 ) -> KvmVerdict:
     """The verdict on this host's KVM, from the cache or from a probe guest.
 
@@ -74,6 +81,7 @@ def verdict(
 
     Args:
         folder: a folder on the host where QEMU may read files (the pool's).
+        in_use: the lock that runs share for as long as they rely on a pool that is active.
         say: gets a line before a probe guest is started, and while it runs.
         refresh: probe again, whatever is in the cache.
 
@@ -84,8 +92,10 @@ def verdict(
     cached = CachedVerdict.read(cache, key)
     if cached is not None and not refresh and cached.holds(time.time()):
         return cached.verdict
-    say("checking whether KVM runs guests here")
-    probed = probe(connections, folder, say)
+    # one at a time on the host: another one's pool may be gone in a moment
+    with connections.lock("kvm-probe", "the probe of KVM").acquire(on_wait=say):
+        say("checking whether KVM runs guests here")
+        probed = probe(connections, folder, in_use, say)
     kept = CachedVerdict.after(key, None if refresh else cached, probed, time.time())
     with suppress(OSError):  # what can't be kept is looked for again
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +170,9 @@ def _key(connections: Connections) -> str:
     return f"{boot} {connections.uri('qemu')} {versions}"
 
 
-def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> KvmVerdict:
+def probe(
+    connections: Connections, folder: str, in_use: Lock | RemoteLock, say: Callable[[str], None]
+) -> KvmVerdict:
     """Runs the probe guest. It and its volume are gone afterwards; its domain also where virtkit
     was killed."""
     opened = connections.get("qemu")
@@ -172,7 +184,7 @@ def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> 
     name = f"virtkit-probe-{uuid.uuid4().hex[:12]}"
     with (
         libvirt_errors("probe", "KVM", where=connections.host),
-        _pool(connections, name, folder) as pool,
+        _pool(connections, name, folder, in_use) as pool,
     ):
         volume = pool.createXML(render.volume_xml(name, _MIB, "raw"))
         try:
@@ -185,23 +197,16 @@ def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> 
 
 
 @contextmanager
-def _pool(connections: Connections, name: str, folder: str) -> Iterator[libvirt.virStoragePool]:
-    """The pool at ``folder``, or a transient one where nobody has made it yet.
-
-    An inactive one is active for as long as the probe takes.
-    """
+def _pool(
+    connections: Connections, name: str, folder: str, in_use: Lock | RemoteLock
+) -> Iterator[libvirt.virStoragePool]:
+    """The pool at ``folder``, or a transient one where nobody has made it yet."""
     opened = connections.get("qemu")
     existing = pool_at(connections, folder)
     if existing is not None:
         pool = opened.storagePoolLookupByName(existing)
-        was_active = bool(pool.isActive())
-        if not was_active:
-            pool.create(0)
-        try:
+        with nullcontext() if pool.isActive() else _activated(pool, in_use):
             yield pool
-        finally:
-            if not was_active:
-                pool.destroy()
         return
     # with the folder, as on a host where no pool was ever made; an existing folder stays as it is
     missing = questions.folder_missing(connections.remote, folder)
@@ -211,6 +216,31 @@ def _pool(connections: Connections, name: str, folder: str) -> Iterator[libvirt.
         yield transient
     finally:
         transient.destroy()
+
+
+@contextmanager
+def _activated(pool: libvirt.virStoragePool, in_use: Lock | RemoteLock) -> Iterator[None]:
+    """An inactive pool, active for as long as the probe takes.
+
+    Where runs are at work it stays active: they may have seen it so, and nobody waits for their
+    end.
+    """
+    with ExitStack() as stack:
+        alone = False
+        with suppress(RequestError):
+            stack.enter_context(in_use.acquire(0))
+            alone = True
+        try:
+            pool.create(0)
+        except libvirt.libvirtError:
+            if not pool.isActive():  # else a run came first
+                raise
+            alone = False
+        try:
+            yield
+        finally:
+            if alone:
+                pool.destroy()
 
 
 def _fill(opened: libvirt.virConnect, volume: libvirt.virStorageVol) -> None:
@@ -244,7 +274,7 @@ def _run(
         try:
             domain = opened.createXML(_xml(name, path), libvirt.VIR_DOMAIN_START_AUTODESTROY)
         except libvirt.libvirtError as error:
-            return verdict_of_error("KVM is announced but starts no guest", error)
+            return verdict_of_error("KVM is advertised but starts no guest", error)
         try:
             return _watched(domain, ends, max_seconds, say)
         finally:
@@ -295,7 +325,7 @@ def verdict_of_end(end: int) -> KvmVerdict:
     """The verdict on a guest that ended; only its own power-off is the end of its program."""
     if end == libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN:
         return KvmVerdict(True, "KVM runs guests here")
-    why = "KVM is announced, but QEMU ended while a probe guest ran: see /var/log/libvirt/qemu/"
+    why = "KVM is advertised, but QEMU ended while a probe guest ran: see /var/log/libvirt/qemu/"
     return KvmVerdict(False, why, temporary=True)
 
 
@@ -303,13 +333,13 @@ def verdict_of_timeout(seconds: float, used: float, max_seconds: float) -> KvmVe
     """The verdict on a guest that was waited for, by the processor time that it ``used``."""
     if used >= max_seconds:
         why = (
-            f"KVM is announced but hangs: a probe guest of less than a second had {used:.0f} s of "
-            "processor time and did not finish"
+            "KVM is advertised but hangs: a probe guest that needs less than a second used "
+            f"{used:.0f} s of CPU time without finishing"
         )
     else:
         why = (
-            f"KVM is announced, but a probe guest did not finish in {seconds:.0f} s, of which it "
-            f"had the processor for {used:.0f}: this host is too busy to tell"
+            f"KVM is advertised, but a probe guest did not finish in {seconds:.0f} s and got only "
+            f"{used:.0f} s of CPU time: this host is too busy to tell"
         )
     return KvmVerdict(False, why, temporary=True)
 

@@ -8,6 +8,7 @@ truncated or removed.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import pwd
 import select
@@ -202,15 +203,24 @@ class RemoteLock:
         on_wait: Callable[[str], None],
         sleep: Callable[[float], None],
     ) -> bool:
-        """Until the shell has the lock; whether others had it before."""
+        """Until the shell has the lock; whether others had it before.
+
+        The way to the host does not count: time runs once the shell there waits.
+        """
         assert shell.stdout is not None
         os.set_blocking(shell.stdout.fileno(), False)
-        end, output = time.monotonic() + timeout, b""
-        reported = False
+        end, output = math.inf, b""
         while not output.endswith(b"held\n"):
             if shell.poll() is not None:
                 assert shell.stderr is not None
                 raise self._remote.unreachable(shell.stderr.read())
+            if end == math.inf and output.endswith(b"waiting\n"):
+                end = time.monotonic() + timeout
+                if timeout > 0:
+                    on_wait(
+                        f"{self._what}: waiting at most {timeout:.0f} s for another run, on host "
+                        f"{self._remote.name}"
+                    )
             if time.monotonic() >= end:
                 raise RequestError(
                     f"{self._what} is in use",
@@ -218,12 +228,6 @@ class RemoteLock:
                     f"{self._remote.name}",
                     cure="run again when that has ended, or wait longer with --lock-timeout",
                 )
-            if output.endswith(b"waiting\n") and not reported:
-                on_wait(
-                    f"{self._what}: waiting at most {timeout:.0f} s for another run, on host "
-                    f"{self._remote.name}"
-                )
-                reported = True
             select.select([shell.stdout], [], [], _RETRY_INTERVAL)
             output += shell.stdout.read() or b""
             sleep(0)  # it may raise

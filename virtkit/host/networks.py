@@ -107,9 +107,10 @@ class Networks:
                 self._update_hosts(network, recorded, desired, live)
             merged = diff.merged(recorded, desired, inactive(network))
             xml = tree.with_record(tree.to_text(merged), network_element(new))
-            changed = self._connections.any().networkDefineXMLFlags(
-                xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE
-            )
+            with self._connections.validating:
+                changed = self._connections.any().networkDefineXMLFlags(
+                    xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE
+                )
             self._note_rewritten(changed, new)
             if network.isActive() and not current.users:
                 live = tree.parse(network.XMLDesc(0), current.name)

@@ -20,9 +20,10 @@ from virtkit.host.domains import state_of
 from virtkit.host.errors import NoDriver, libvirt_errors, skip_unreadable
 from virtkit.host.machine import userns
 from virtkit.host.networks import inactive
+from virtkit.host.storage import Storage
 from virtkit.state import record_text
-from virtkit.state.observed import ObservedGuest, ObservedNetwork
-from virtkit.state.record import GuestRecord, VolumeRecord, VolumeState
+from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork, unseen_guests
+from virtkit.state.record import GuestRecord, PoolRecord, VolumeRecord, VolumeState
 from virtkit.xml import tree
 
 #: What a plan asks of the host's own files.
@@ -151,19 +152,56 @@ def _used_subnets(
         yield UsedSubnet(each.subnet, name, "network") if name else each
 
 
+def observed(
+    connections: Connections, schemes: Iterable[str], storage: Storage, *, pool: bool
+) -> Observed:
+    """All that stands in a host's libvirt.
+
+    Args:
+        pool: read the pool, too.
+    """
+    seen = domains(connections, schemes)
+    record = storage.record() if pool else PoolRecord()
+    hidden = hidden_guests(seen, record.guests)
+    users = network_users(seen, hidden)
+    own_networks, foreign_networks = networks(connections, users, seen.silent)
+    volumes = storage.names() if pool else frozenset()
+    listed = {name: each for name, each in record.guests.items() if name not in hidden}
+    undefined, taken_over = undefined_guests(seen, listed, volumes)
+    disks = made_disks([*seen.ours.values(), *undefined.values()])
+    return Observed(
+        host=connections.host,
+        guests=seen.ours,
+        networks=own_networks,
+        foreign_domains=frozenset(seen.foreign),
+        foreign_networks=foreign_networks,
+        volumes=volumes,
+        pool_active=pool and storage.active(),
+        disk_sizes=storage.sizes(disks) if pool else {},
+        pool=record,
+        undefined=undefined,
+        taken_over=taken_over,
+        hidden=hidden,
+        silent=seen.silent,
+        absent=seen.absent,
+    )
+
+
 @dataclass
 class ObservedDomains:
     """The domains of a host.
 
     Attributes:
-        answered: the schemes of the drivers that answered.
+        silent: why drivers that the host has do not answer, by their schemes.
+        absent: why the others don't, which it seems not to have.
         ours: our guests by domain name.
         foreign: the others: the scheme of their driver, and the name.
         network_users: who uses a network, by its name.
         file_users: the last parts of paths and the volumes in strangers' XML, and whose.
     """
 
-    answered: set[str] = field(default_factory=set)
+    silent: dict[str, VirtkitError] = field(default_factory=dict)
+    absent: dict[str, VirtkitError] = field(default_factory=dict)
     ours: dict[str, ObservedGuest] = field(default_factory=dict)
     foreign: set[tuple[str, str]] = field(default_factory=set)
     network_users: dict[str, set[str]] = field(default_factory=dict)
@@ -176,7 +214,9 @@ def domains(connections: Connections, schemes: Iterable[str]) -> ObservedDomains
     for scheme in schemes:
         try:
             opened = connections.get(scheme)
-        except VirtkitError:
+        except VirtkitError as error:
+            unanswered = answer.silent if connections.is_silent(scheme, error) else answer.absent
+            unanswered[scheme] = error
             continue
         with libvirt_errors("read", f"the domains of {scheme}", where=connections.host):
             for domain in opened.listAllDomains():
@@ -187,7 +227,6 @@ def domains(connections: Connections, schemes: Iterable[str]) -> ObservedDomains
                     answer.foreign.add((scheme, domain.name()))
                 else:
                     answer.ours[guest.domain] = _superseding(guest, answer.ours.get(guest.domain))
-            answer.answered.add(scheme)
     return answer
 
 
@@ -231,23 +270,34 @@ def _guest(
     )
 
 
+def hidden_guests(
+    domains: ObservedDomains, recorded: Mapping[str, GuestRecord]
+) -> dict[str, GuestRecord]:
+    """The guests that the pool's record lists, of drivers that do not answer: nobody knows whether
+    these have their domains. By the domain's name."""
+    unanswered = {*domains.silent, *domains.absent}
+    return {
+        domain: record
+        for domain, record in recorded.items()
+        if domain not in domains.ours and _scheme(record) in unanswered
+    }
+
+
 def undefined_guests(
     domains: ObservedDomains, recorded: Mapping[str, GuestRecord], volumes: Collection[str]
 ) -> tuple[dict[str, ObservedGuest], dict[str, str]]:
-    """The guests that the pool's record lists and that have no domain; and the strangers' domains
-    for which some of them are left alone.
-
-    Of a driver that did not answer nobody knows whether it has their domains.
+    """The guests that are listed and have no domain; and the strangers' domains for which some of
+    them are left alone.
 
     Args:
-        recorded: the guests in the pool's record.
+        recorded: the guests in the pool's record whose drivers answer.
         volumes: the names of the volumes that there are.
     """
     answer: dict[str, ObservedGuest] = {}
     taken_over: dict[str, str] = {}
     foreign = {name for _, name in domains.foreign}
     for domain, record in recorded.items():
-        if domain in domains.ours or _scheme(record) not in domains.answered:
+        if domain in domains.ours:
             continue
         users = (domains.file_users.get(each.name) for each in record.volumes)
         foreign_domain = domain if domain in foreign else next(filter(None, users), None)
@@ -293,10 +343,28 @@ def _scheme(record: GuestRecord) -> str:
     return DRIVERS[record.type].scheme
 
 
+def network_users(
+    domains: ObservedDomains, hidden: Mapping[str, GuestRecord]
+) -> dict[str, set[str]]:
+    """Who uses a network, by its name: the domains that are seen, and those that only the pool's
+    record tells of."""
+    users = {name: {*each} for name, each in domains.network_users.items()}
+    for domain, record in hidden.items():
+        for each in record.interfaces:
+            users.setdefault(each.source, set()).add(domain)
+    return users
+
+
 def networks(
-    connections: Connections, users: dict[str, set[str]]
+    connections: Connections, users: Mapping[str, set[str]], silent: Iterable[str]
 ) -> tuple[dict[str, ObservedNetwork], frozenset[str]]:
-    """Our networks by libvirt name, and the names of strangers'."""
+    """Our networks by libvirt name, and the names of strangers'.
+
+    Args:
+        users: those that are known, by the network's name.
+        silent: schemes of drivers that may have others.
+    """
+    unseen = {unseen_guests(each) for each in silent}
     ours: dict[str, ObservedNetwork] = {}
     foreign: set[str] = set()
     with libvirt_errors("read", "the networks", where=connections.host):
@@ -315,7 +383,7 @@ def networks(
                     uuid=network.UUIDString(),
                     active=active,
                     autostart=bool(network.autostart()),
-                    users=tuple(sorted(users.get(name, ()))),
+                    users=tuple(sorted({*users.get(name, ()), *unseen})),
                     inactive=tree.to_text(definition),
                     live=network.XMLDesc(0) if active else "",
                 )

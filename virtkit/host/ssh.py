@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 from virtkit.errors import VirtkitError
 from virtkit.host import ssh_cipher
-from virtkit.system import commands
+from virtkit.system import commands, temporary
 
 #: Seconds that a connection is kept for the next run; it lives on with nobody to close it.
 _KEEP_OPEN = 60
@@ -238,10 +238,7 @@ class Remote:
         path = self._path("run")
         text = f'#!/bin/sh\nexec {shlex.join([*ASK_NOBODY, *self._shared_options()])} "$@"\n'
         if not path.is_file() or path.read_text() != text:
-            new = path.with_name(f"{path.name}.new")
-            new.write_text(text)
-            new.chmod(0o700)
-            new.replace(path)
+            temporary.write(path, text, 0o700)
         return path
 
     def _shared_options(self) -> Sequence[str]:

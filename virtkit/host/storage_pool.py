@@ -8,7 +8,7 @@ from pathlib import Path
 
 import libvirt
 
-from virtkit.errors import VirtkitError
+from virtkit.errors import RequestError, VirtkitError
 from virtkit.facts import Pool
 from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors, skip_unreadable
@@ -60,7 +60,7 @@ class StoragePool:
         """The pool as it stands, or as it would be made.
 
         Raises:
-            VirtkitError: it keeps no files (LVM, RBD …).
+            RequestError: it keeps no files (LVM, RBD …).
         """
         with libvirt_errors("read", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
@@ -71,7 +71,7 @@ class StoragePool:
         kind = root.get("type", "")
         path = root.findtext("./target/path") or ""
         if kind not in _FILES:
-            raise VirtkitError(
+            raise RequestError(
                 f"pool {self._name} is of type {kind}; virtkit needs a folder",
                 cure="name a pool of type dir: `hosts: {HOST: {pool: NAME}}`",
                 where=self._connections.host,

@@ -99,11 +99,16 @@ def path_change(
 
 @dataclass(frozen=True)
 class UnknownGuest:
-    """A guest whose state is not known, or that waits for such a guest. ``host`` may have it."""
+    """A guest whose state is not known, or that waits for such a guest. ``host`` may have it.
+
+    Attributes:
+        place: what does not answer: the host, or a driver of it.
+    """
 
     guest: str
     host: str
     why: str
+    place: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {"object": f"guest/{self.guest}", "host": self.host, "why": self.why}
@@ -115,7 +120,8 @@ class Plan:
 
     Attributes:
         guests: what it was narrowed to, as the command line names guests; empty for all.
-        unanswered: the errors of hosts that do not answer, by name; the plan lacks what is there.
+        unanswered: the errors of hosts that do not answer, by name, and of drivers of the others,
+            as ``HOST (DRIVER)``; the plan lacks what is there.
         unknown: the guests that are left alone because of that.
         source: the spec's file, the first of several.
     """

@@ -14,7 +14,7 @@ from virtkit.plan.guests import compare_guest
 from virtkit.plan.networks import compare_network, with_kept_reservations
 from virtkit.plan.removal import foreign_users, lost_with
 from virtkit.state.desired import Desired, Guest
-from virtkit.state.observed import Observed, ObservedGuest
+from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
 from virtkit.state.record import Cause
 from virtkit.xml import container_mounts, render
 
@@ -165,11 +165,8 @@ class _Planner:
                     name_conflicts.not_ours(what, "it belongs to somebody else", where)
                 )
                 continue
-            if current is not None and self._only is not None:
-                names = {each.name for each in self._desired.guests}
-                network = with_kept_reservations(
-                    network, current, self._current_guests.keys() - names
-                )
+            if current is not None:
+                network = with_kept_reservations(network, current, self._left_alone(current))
             try:
                 comparison = compare_network(
                     network, current, self._observed, spec_path=self._spec_path
@@ -196,6 +193,17 @@ class _Planner:
                         lost=f"network {old.name}" if moves else "",
                         observed=old,
                     )
+
+    def _left_alone(self, network: ObservedNetwork) -> set[str]:
+        """The guests, beside the desired ones, that keep what the network reserves for them: nobody
+        knows whether they are there, or a plan of others alone does not touch them."""
+        names = {each.guest for each in self._observed.hidden_of(self._desired.environment)}
+        current = self._current_guests.keys()
+        if self._observed.silent:
+            names |= {each.name for each in network.record.reservations} - current
+        if self._only is not None:
+            names |= current - {each.name for each in self._desired.guests}
+        return names
 
 
 def joined(plans: Sequence[Plan]) -> Plan:

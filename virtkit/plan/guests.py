@@ -11,7 +11,7 @@ from virtkit.drivers.fields import accounts_for, row_of
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, path_change
 from virtkit.plan.drift import DriftCheck, FieldDifference, has_volume, staged_causes
-from virtkit.plan.requested import requested_changes
+from virtkit.plan.requested import requested_changes, requested_value
 from virtkit.spec import writable_size
 from virtkit.spec.defaults import completed
 from virtkit.state import public_keys
@@ -276,11 +276,7 @@ class _Comparison:
         """What was staged and can't be seen in the running guest's XML."""
         for name, cause in staged_causes(self._current).items():
             if row_of(name).traceless and name not in fields:
-                first, *rest = name.split(".")
-                requested = self._guest.requested.get(first)
-                if rest:
-                    named = (e.get(rest[1]) for e in requested or () if e["name"] == rest[0])
-                    requested = next(named, None)
+                requested = requested_value(self._guest.requested, name)
                 effect: Effect = "next-boot" if cause == "upgrade" else "restart"
                 yield FieldChange(name, None, requested, cause, effect)
 

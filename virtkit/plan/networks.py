@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
+from virtkit.drivers import DRIVERS
 from virtkit.drivers.effects import Effect, worst
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, path_change
@@ -87,7 +88,9 @@ def _in_use(
 ) -> RequestError:
     own, moved_here = split_by_spec(current.users, observed, network.environment, spec_path)
     holders = with_owners(current.users, observed, network.environment, spec_path)
-    if len(own) == len(holders):
+    if cures := _unseen_cures(current, observed):
+        cure = "; ".join(cures)
+    elif len(own) == len(holders):
         line = virtkit_command("down", spec_path, *own)
         cure = f"take these guests down first ({line}), then up again"
     else:
@@ -104,6 +107,14 @@ def _in_use(
         cure=cure,
         where=f"{network.host} network/{network.name}",
     )
+
+
+def _unseen_cures(current: ObservedNetwork, observed: Observed) -> list[str]:
+    """What makes the drivers answer that may have guests on a network."""
+    hidden = [observed.hidden[each] for each in current.users if each in observed.hidden]
+    schemes = {*observed.silent, *(DRIVERS[each.type].scheme for each in hidden)}
+    errors = {**observed.absent, **observed.silent}
+    return [errors[each].cure for each in sorted(schemes)]
 
 
 def _drifted(base: Change, network: Network, current: ObservedNetwork) -> ComparedNetwork:

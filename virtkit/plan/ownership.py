@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from virtkit.state.observed import Observed
+from virtkit.state.observed import Observed, unseen_guests
 
 
 def split_by_spec(
@@ -27,9 +27,10 @@ def with_owners(
 
 def _owner(domain: str, observed: Observed, environment: str, spec_path: str) -> str:
     guest = observed.guests.get(domain)
-    if guest is None:
-        return " (not made by virtkit)"
-    record = guest.record
+    record = guest.record if guest else observed.hidden.get(domain)
+    if record is None:
+        unseen = map(unseen_guests, observed.silent)
+        return "" if domain in unseen else " (not made by virtkit)"
     if record.environment != environment:
         return f" (environment {record.environment}, made from {record.spec})"
     return f" (made from {record.spec})" if record.spec != spec_path else ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, Plan, path_change
 from virtkit.plan.ownership import with_owners
 from virtkit.spec.command import virtkit_command
-from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
+from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork, unseen_guests
 
 
 def down(
@@ -39,11 +39,28 @@ def down(
     for name, network in observed.networks_of(environment).items():
         others = foreign_users(network, observed, environment)
         if others:
-            owners = ", ".join(with_owners(others, observed, environment, spec_path))
-            notes.append(f"network/{name} stays: {owners} use{'s' if len(others) == 1 else ''} it")
+            notes.append(
+                f"network/{name} stays: {_holders(others, observed, environment, spec_path)}"
+            )
         elif not {*network.users} - domains:
             changes += _network(network, observed.host, spec_path, only)
     return Plan(environment=environment, changes=tuple(changes), notes=tuple(notes))
+
+
+def _holders(others: Sequence[str], observed: Observed, environment: str, spec_path: str) -> str:
+    """Who uses a network, or may."""
+    not_seen = {*map(unseen_guests, observed.silent), *observed.hidden}
+    seen = [each for each in others if each not in not_seen]
+    unseen = [each for each in others if each in not_seen]
+    parts = []
+    if seen:
+        owners = ", ".join(with_owners(seen, observed, environment, spec_path))
+        parts.append(f"{owners} use{'s' if len(seen) == 1 else ''} it")
+    if unseen:
+        parts.append(
+            f"{', '.join(with_owners(unseen, observed, environment, spec_path))} may use it"
+        )
+    return "; ".join(parts)
 
 
 def _taken_over_notes(

@@ -35,6 +35,19 @@ def requested_changes(
             yield name, old, new
 
 
+def requested_value(requested: Mapping[str, Any], field: str) -> Any:
+    """What a spec requests of a field, as ``requested_changes`` names it; None where it says
+    nothing of it."""
+    first, *rest = field.split(".")
+    value = completed(requested).get(first)
+    if first in _SHORT:
+        return _in_full(first, value).get(rest[0] if rest else _SHORT[first])
+    if first in ("disks", "networks") and rest:
+        entry = _by_name(value).get(rest[0], {})
+        return entry.get(rest[1]) if len(rest) > 1 else entry
+    return value
+
+
 def _in_full(field: str, value: Any) -> Mapping[str, Any]:
     """A field with parts, which a record may have as one of them alone."""
     return value if isinstance(value, Mapping) else {_SHORT[field]: value}

@@ -9,9 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from virtkit.errors import VirtkitError
 from virtkit.state.record import GuestRecord, NetworkRecord, PoolRecord
 
 GuestState = Literal["running", "paused", "stopped"]
+
+
+def unseen_guests(scheme: str) -> str:
+    """What guests of a driver that does not answer are called among a network's users."""
+    return f"unseen guests of libvirt's {scheme} driver"
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ class ObservedNetwork:
     """A network with our record.
 
     Attributes:
-        users: names of all domains that use it, ours or not, running or defined.
+        users: names of all domains that use it, ours or not, running or defined; and
+            `unseen_guests` of each driver that may have more.
         inactive: libvirt's XML of its definition; ``live`` as it is active, else empty.
     """
 
@@ -75,6 +82,11 @@ class Observed:
             name.
         taken_over: those of them that are left alone: a stranger's domain has their name or
             volumes. By the domain's name, the stranger's.
+        hidden: guests that the pool's record lists, and whose driver does not answer, by the
+            domain's name: nobody knows whether they have a domain.
+        silent: why drivers that the host has do not answer, by their schemes: guests of theirs may
+            be there that nobody sees.
+        absent: the same of drivers that it seems not to have: there is none, or nothing listens.
     """
 
     host: str
@@ -88,6 +100,13 @@ class Observed:
     pool: PoolRecord = field(default_factory=PoolRecord)
     undefined: Mapping[str, ObservedGuest] = field(default_factory=dict)
     taken_over: Mapping[str, str] = field(default_factory=dict)
+    hidden: Mapping[str, GuestRecord] = field(default_factory=dict)
+    silent: Mapping[str, VirtkitError] = field(default_factory=dict)
+    absent: Mapping[str, VirtkitError] = field(default_factory=dict)
+
+    def hidden_of(self, environment: str) -> list[GuestRecord]:
+        """The environment's guests of which nobody knows whether they have a domain."""
+        return [each for each in self.hidden.values() if each.environment == environment]
 
     def undefined_of(self, environment: str) -> dict[str, ObservedGuest]:
         """The environment's guests without a domain, by the guest's name in the spec."""

@@ -22,12 +22,13 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, text: str, mode: int = 0o600) -> None:
     """Writes a file that the caller alone may read, in one go, however many do at a time."""
     with tempfile.NamedTemporaryFile(
         "w", dir=path.parent, prefix=f"{path.name}.", delete=False
     ) as new:
         new.write(text)
+    Path(new.name).chmod(mode)
     Path(new.name).replace(path)
 
 

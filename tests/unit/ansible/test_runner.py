@@ -188,6 +188,14 @@ def test_it_ends_in_the_middle_of_an_event(tmp_path: Path, monkeypatch: pytest.M
         ansible.run(play(playbook(tmp_path / "site.yml")), Progress(stop=stop))
 
 
+def test_it_is_ended_before_it_has_read_what_to_run(tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    many = (playbook(tmp_path / "site.yml"),) * 5000  # more than a pipe holds
+    with pytest.raises(Interrupted):
+        ansible.run(ansible.PlaybookRun(many, HERE, tmp_path), Progress(stop=stop))
+
+
 def test_a_killed_run_leaves_nothing_at_work(tmp_path: Path) -> None:
     """Ansible's workers leave its session, and their commands run on where only it is killed."""
     path = playbook(tmp_path / "site.yml", f"ansible.builtin.command: sleep {SLEEP}")

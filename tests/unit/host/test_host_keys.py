@@ -10,6 +10,8 @@ import pytest
 from virtkit.errors import VirtkitError
 from virtkit.host import Remote, host_keys
 from virtkit.host.host_keys import HostKey, SshSettings
+from virtkit.spec import ssh_address
+from virtkit.system import commands
 
 
 def key(folder: Path, kind: str, host: str) -> HostKey:
@@ -71,11 +73,35 @@ def test_settings_are_what_ssh_says(tmp_path: Path) -> None:
     assert settings.file == Path("~/.ssh/known_hosts").expanduser()
 
 
-def test_hosts_on_the_way_are_made_known_by_hand_where_they_have_a_port() -> None:
-    jumps = ("jump", "me@jump.test:2200", "me@[fd00::1]:7")
-    cure = host_keys.jump_hosts_cure(SshSettings("rack", None, (), jumps))
-    lines = ["virtkit host trust jump", "ssh -p 2200 me@jump.test", "ssh -p 7 me@[fd00::1]"]
-    assert cure.partition(": ")[2].split(" && ") == lines
+JUMPS = {
+    "jump": "virtkit host trust jump",
+    "me@jump.test:2200": "ssh -p 2200 me@jump.test",
+    "10.0.0.1": "virtkit host trust 10.0.0.1",
+    "me@10.0.0.2:22": "ssh -p 22 me@10.0.0.2",
+    "ssh://me@10.0.0.3": "virtkit host trust me@10.0.0.3",
+    "[fd00::1]": "virtkit host trust fd00::1",
+    "me@[fd00::1]:7": "ssh -p 7 me@fd00::1",
+}
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_hosts_on_the_way_are_made_known_by_hand_where_they_have_a_port(
+    jump: str, tmp_path: Path
+) -> None:
+    """As the caller's own settings name them, and as ssh then says it."""
+    config = tmp_path / "config"
+    config.write_text(f"ProxyJump first.test:7,{jump}\n")
+    said = commands.run("ssh", "-F", str(config), "-G", "rack.test").stdout
+    (jumps,) = (e.split()[1] for e in said.splitlines() if e.startswith("proxyjump "))
+    cure = host_keys.jump_hosts_cure(SshSettings("rack", None, (), tuple(jumps.split(","))))
+    first, line = cure.partition(": ")[2].split(" && ")
+    assert (first, line) == ("ssh -p 7 first.test", JUMPS[jump])
+    address = line.split()[-1]
+    assert ssh_address(address) == address
+    user, _, host = address.rpartition("@")
+    shown = commands.run("ssh", "-F", "/dev/null", "-G", address).stdout.splitlines()
+    assert f"hostname {host}" in shown
+    assert not user or f"user {user}" in shown
 
 
 def test_nobody_answers(tmp_path: Path) -> None:

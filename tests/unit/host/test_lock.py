@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -17,10 +18,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import ssh_guest
 
 from virtkit.errors import RequestError
 from virtkit.host import lock
-from virtkit.host.lock import Lock
+from virtkit.host.lock import Lock, RemoteLock
 
 HOLDS = """
 import sys
@@ -248,4 +250,36 @@ def test_the_first_folder_that_is_open_to_all(
         assert [each.name for each in folder.iterdir()] == ["virtkit-a%2Fb.lock"]
     monkeypatch.setattr(lock, "FOLDERS", (closed,))
     with pytest.raises(RequestError, match="no folder for locks"), Lock("a", "it").acquire():
+        pass
+
+
+# --- of another machine ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def remote_lock(tmp_path: Path) -> Iterator[RemoteLock]:
+    """One of this machine, by ssh."""
+    with tempfile.TemporaryDirectory() as short, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", short)  # ssh's sockets have short paths
+        with ssh_guest.host(tmp_path) as remote:
+            yield RemoteLock(remote, f"far-{os.getpid()}", "environment lab")
+    Lock(f"far-{os.getpid()}", "it")._path().unlink(missing_ok=True)
+
+
+def test_the_way_to_a_host_is_no_waiting_for_its_lock(remote_lock: RemoteLock) -> None:
+    with remote_lock.acquire(0) as before:
+        assert before == ""
+
+
+def test_a_lock_of_another_machine_is_not_waited_for(remote_lock: RemoteLock) -> None:
+    said: list[str] = []
+    with (
+        Lock(f"far-{os.getpid()}", "it").acquire(),
+        pytest.raises(RequestError, match="environment lab is in use") as error,
+        remote_lock.acquire(0, said.append),
+    ):
+        pass
+    assert "after 0 s of waiting another run still holds it, on host rack1" in error.value.why
+    assert said == [], "nobody waits"
+    with remote_lock.acquire(0):
         pass

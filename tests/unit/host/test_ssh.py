@@ -6,6 +6,7 @@ import shlex
 import socket
 import stat
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,17 @@ def test_ssh_asks_nobody_and_checks_keys(remote: Remote) -> None:
     assert stat.S_IMODE(remote.ssh_program().parent.stat().st_mode) == 0o700
     plain = Remote("rack1", "rack1").ssh_program().read_text()
     assert "KnownHosts" not in plain, "ssh's own settings count"
+
+
+def test_several_first_runs_at_once(remote: Remote) -> None:
+    def read(remote: Remote) -> tuple[str, int]:
+        program = remote.ssh_program()
+        return program.read_text(), stat.S_IMODE(program.stat().st_mode)
+
+    with ThreadPoolExecutor(16) as pool:
+        for port in range(1, 50):
+            ((text, mode),) = {*pool.map(read, [replace(remote, port=port)] * 16)}
+            assert (f"-oPort={port} " in text, text[-5:], mode) == (True, '"$@"\n', 0o700)
 
 
 @pytest.mark.parametrize("name", ["plain", "a b", "100%d", "it's", 'a "b"', "#1"])

@@ -1,4 +1,4 @@
-"""What is missing on this host of what a prepared one has, and which daemon of libvirt's it has.
+"""What this host lacks compared with a prepared one, and which libvirt daemon it runs.
 
 playbooks/host.yml gives what is missing. Looking takes milliseconds and Ansible takes seconds, so
 `virtkit doctor`, plans and scripts/up look here first. It only reads, and never needs root; it must
