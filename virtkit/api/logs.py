@@ -231,10 +231,10 @@ def _text(line: bytes) -> str:
     return line.decode("utf-8", "replace").rstrip("\r")
 
 
-def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+def _wait_until(is_done: Callable[[], bool], seconds: float) -> bool:
     """Waits until something is true, and returns whether it was within so many seconds."""
     end = time.monotonic() + seconds
-    while not (met := condition()) and time.monotonic() < end:
+    while not (met := is_done()) and time.monotonic() < end:
         time.sleep(_POLL_INTERVAL)
     return met
 

@@ -36,9 +36,9 @@ from virtkit.api._placement import (
     unknown_guests,
     with_unknown,
 )
-from virtkit.api._places import with_places
 from virtkit.api._playbooks import with_playbooks
 from virtkit.api._pool import damaged_images, pool_changes, restored_images, without_damaged
+from virtkit.api._positions import with_positions
 from virtkit.api._readiness import unready_notes
 from virtkit.api._silence import observe_spec
 from virtkit.drivers import DRIVERS
@@ -144,7 +144,7 @@ def _plan_hosts(
         *_other_keys_notes(spec, host_states, plan, only),
         *left_host_notes(spec),
     )
-    plan = with_places(replace(plan, notes=notes), spec)
+    plan = with_positions(replace(plan, notes=notes), spec)
     return with_unknown(plan, spec, observation.unanswered, unknown, only)
 
 

@@ -80,7 +80,7 @@ class PoolRecords:
             VirtkitError: it did not.
         """
         storage = self.storage_of(record)
-        if not record.is_of(self._pool_record(storage).guests.get(record.domain)):
+        if not record.is_covered_by(self._pool_record(storage).guests.get(record.domain)):
             raise VirtkitError(
                 f"guest {record.guest} of environment {record.environment} has changed since "
                 "this run looked at it",

@@ -159,22 +159,22 @@ def logs(
     if follow:
         _follow(spec, guests)
         return
-    found = api.Logs(api.playbook_logs(spec, guests)) if playbooks else api.logs(spec, guests)
-    texts, errors = found.value, _distinct(found.unread.values())
+    answer = api.Logs(api.playbook_logs(spec, guests)) if playbooks else api.logs(spec, guests)
+    texts, errors = answer.value, _distinct(answer.unread.values())
     if json:
         document: dict[str, Any] = {"environment": spec.name, "logs": texts}
         if errors:
             every = [each.as_dict() for each in errors]
             document |= {"error": every[0], "errors": every}
-        output.answer(document, found.unanswered)
+        output.answer(document, answer.unanswered)
     else:
-        several = len(texts) + len(found.unread) > 1
+        several = len(texts) + len(answer.unread) > 1
         for name, text in texts.items():
             for line in text.splitlines():
                 sys.stdout.write(f"{name} | {line}\n" if several else f"{line}\n")
         for each in errors:
             output.error(each, as_json=False)
-    output.end(found.unanswered)
+    output.end(answer.unanswered)
     if errors:
         raise SystemExit(1)
 
@@ -185,9 +185,9 @@ def _distinct(errors: Iterable[VirtkitError]) -> list[VirtkitError]:
 
 
 def _follow(spec: api.Spec, guests: list[str]) -> None:
-    found = api.log_names(spec, guests)
-    names = found.value
-    output.unanswered(found.unanswered)
+    answer = api.log_names(spec, guests)
+    names = answer.value
+    output.unanswered(answer.unanswered)
 
     ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
@@ -203,7 +203,7 @@ def _follow(spec: api.Spec, guests: list[str]) -> None:
 
     for name in names:
         threading.Thread(target=show, args=[name], daemon=True).start()
-    failed = bool(found.unanswered)
+    failed = bool(answer.unanswered)
     for _ in names:
         error = ended.get()
         if isinstance(error, streams.Unread):  # whoever read it has read enough

@@ -16,9 +16,9 @@ from virtkit.errors import RequestError
 def image_list(*, chosen: OnlySpec, json: Json = False) -> None:
     """List the images in this machine's pool, or on a spec's hosts, and what uses them."""
     spec = chosen.read() if chosen.given else None
-    found = api.image_list(spec)
+    images = api.image_list(spec)
     if json:
-        output.answer({"images": [each.as_dict() for each in found.value]}, found.unanswered)
+        output.answer({"images": [each.as_dict() for each in images.value]}, images.unanswered)
     else:
         rows = [
             [
@@ -28,10 +28,10 @@ def image_list(*, chosen: OnlySpec, json: Json = False) -> None:
                 api.format_size(e.size),
                 ", ".join(e.users) or "-",
             ]
-            for e in found.value
+            for e in images.value
         ]
         output.table(["image", "content", "format", "size", "used by"], rows)
-    output.end(found.unanswered)
+    output.end(images.unanswered)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +99,10 @@ def image_rm(
 ) -> None:
     """Remove an image, by name or content hash, where no guest uses it."""
     spec, name = chosen.read("rm")
-    found = api.image_remove(name, spec, lock_timeout=lock_timeout, say=output.say)
+    images = api.image_remove(name, spec, lock_timeout=lock_timeout, say=output.say)
     if json:
-        output.answer({"removed": [each.as_dict() for each in found.value]}, found.unanswered)
+        output.answer({"removed": [each.as_dict() for each in images.value]}, images.unanswered)
     else:
-        names = (output.label(each.content[:12], each.host) for each in found.value)
+        names = (output.label(each.content[:12], each.host) for each in images.value)
         output.out().print(f"removed {', '.join(names)}")
-    output.end(found.unanswered)
+    output.end(images.unanswered)

@@ -37,13 +37,13 @@ def render(
 ) -> None:
     """Print the libvirt XML that would be defined."""
     spec, guests = chosen.read()
-    found = api.render_xml(spec, guests, with_record=record, say=output.say)
+    answer = api.render_xml(spec, guests, with_record=record, say=output.say)
     if json:
-        document = {"environment": spec.name, "documents": found.value}
-        output.answer(document, found.unanswered)
+        document = {"environment": spec.name, "documents": answer.value}
+        output.answer(document, answer.unanswered)
     else:
-        sys.stdout.write("\n".join(found.value))
-    output.end(found.unanswered)
+        sys.stdout.write("\n".join(answer.value))
+    output.end(answer.unanswered)
 
 
 def schema(*, json: Json = False) -> None:
@@ -118,12 +118,12 @@ def ssh_config(*, chosen: SpecAndGuests, json: Json = False) -> None:
 
     virtkit ssh-config SPEC >~/.ssh/virtkit-lab, then `Include ~/.ssh/virtkit-lab` there."""
     spec, guests = chosen.read()
-    found = api.ssh_config(spec, guests, say=output.say)
+    answer = api.ssh_config(spec, guests, say=output.say)
     if json:
-        output.answer({"environment": spec.name, "ssh_config": found.value}, found.unanswered)
+        output.answer({"environment": spec.name, "ssh_config": answer.value}, answer.unanswered)
     else:
-        sys.stdout.write(found.value)
-    output.end(found.unanswered)
+        sys.stdout.write(answer.value)
+    output.end(answer.unanswered)
 
 
 def doctor(
@@ -137,13 +137,13 @@ def doctor(
     """Show what this machine can run, what is missing, and the command that fixes it."""
     spec = chosen.read() if chosen.given else None
     if orphans:
-        found = api.orphans(spec)
+        answer = api.orphans(spec)
         if json:
-            document = {"orphans": [each.as_dict() for each in found.value]}
-            output.answer(document, found.unanswered)
+            document = {"orphans": [each.as_dict() for each in answer.value]}
+            output.answer(document, answer.unanswered)
         else:
-            output.orphans(found)
-        output.end(found.unanswered)
+            output.orphans(answer)
+        output.end(answer.unanswered)
         return
     checks = api.doctor(spec, say=output.say)
     if json:

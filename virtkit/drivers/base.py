@@ -76,11 +76,11 @@ class Driver:
         limited_to_host_cpus: a running guest gets no more CPUs than its host has; one that starts
             may.
         pause_needs_freezer: pausing it needs the cgroup freezer, version 1.
-        controller: the path of the socket by which libvirt watches a guest's process, with
+        controller_socket: the path of the socket by which libvirt watches a guest's process, with
             ``{name}`` for the domain's name; empty where libvirt never loses it.
-        undefine: libvirt's undefine flags, by the name they have in libvirt-python.
-        native: the hypervisor's own format, to which libvirt converts domain XML without defining
-            it, and so says what it would refuse; empty where libvirt has no such conversion.
+        undefine_flags: libvirt's undefine flags, by the name they have in libvirt-python.
+        native_format: the hypervisor's own format, to which libvirt converts domain XML without
+            defining it, and so says what it would refuse; empty where libvirt has no such conversion.
         effects: what a change of a field costs where fields.py says otherwise; ``FIELD.less`` is
             the way down, where that costs more.
         unsupported: guest field (or ``disks.blank``: a disk without mount) to the reason why
@@ -126,9 +126,9 @@ class Driver:
     serial_start: bool = False
     limited_to_host_cpus: bool = False
     pause_needs_freezer: bool = False
-    controller: str = ""
-    undefine: tuple[str, ...] = ()
-    native: str = ""
+    controller_socket: str = ""
+    undefine_flags: tuple[str, ...] = ()
+    native_format: str = ""
     effects: Mapping[str, Effect] = field(default_factory=dict)
     unsupported: Mapping[str, str] = field(default_factory=dict)
     confined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -28,9 +28,9 @@ class Field:
     Attributes:
         effect: what its change costs, where the driver says nothing else.
         action: what carries the change out where it is ``live``; empty where it never is.
-        places: where it stands in a domain's XML; devices are recognized by what they are.
+        xml_paths: where it stands in a domain's XML; devices are recognized by what they are.
         in_device: where it stands in the XML of its device, where it is a part of one.
-        max_place: the place of its maximum, which a running guest can be given; ``max`` has a part
+        max_xml_path: the place of its maximum, which a running guest can be given; ``max`` has a part
             for it.
         number: what it counts, where it is a number; ``mixed``: its parts are numbers.
         traceless: its change can't always be seen in a running guest's XML: it is a file's, or
@@ -44,9 +44,9 @@ class Field:
 
     effect: Effect
     action: LiveAction | Literal[""] = ""
-    places: tuple[str, ...] = ()
+    xml_paths: tuple[str, ...] = ()
     in_device: str = ""
-    max_place: str = ""
+    max_xml_path: str = ""
     number: Literal["", "bytes", "count", "mixed"] = ""
     traceless: bool = False
     seed: bool = False
@@ -57,7 +57,7 @@ class Field:
     @property
     def settable(self) -> bool:
         """Whether a running guest can be given what its XML says there: no device, but a value."""
-        return bool(self.places) and self.action not in ("", "plug")
+        return bool(self.xml_paths) and self.action not in ("", "plug")
 
     @property
     def number_in_xml(self) -> bool:
@@ -75,23 +75,23 @@ FIELDS: Mapping[str, Field] = {
     "cpus": Field(
         effect="restart",
         action="set_cpus",
-        places=("vcpu", "cputune/period", "cputune/quota"),
-        max_place="vcpu",
+        xml_paths=("vcpu", "cputune/period", "cputune/quota"),
+        max_xml_path="vcpu",
         number="count",
         follows=True,
     ),
     "cpu": Field(effect="restart", sparse=True),
-    "cpu.features": Field(effect="restart", places=("cpu/feature",), traceless=True),
-    "cpu.model": Field(effect="restart", places=("cpu",), traceless=True),
-    "cpu.pin": Field(effect="restart", places=("cputune",), traceless=True),
-    "cpu.topology": Field(effect="restart", places=("cpu/topology",), traceless=True),
-    "description": Field(effect="live", action="describe", places=("description",), sparse=True),
+    "cpu.features": Field(effect="restart", xml_paths=("cpu/feature",), traceless=True),
+    "cpu.model": Field(effect="restart", xml_paths=("cpu",), traceless=True),
+    "cpu.pin": Field(effect="restart", xml_paths=("cputune",), traceless=True),
+    "cpu.topology": Field(effect="restart", xml_paths=("cpu/topology",), traceless=True),
+    "description": Field(effect="live", action="describe", xml_paths=("description",), sparse=True),
     "devices": Field(effect="restart"),
     "disk": Field(effect="restart", action="grow", number="bytes", traceless=True, follows=True),
     "disks": Field(  # the first one on SCSI brings the controller
         effect="restart",
         action="plug",
-        places=("devices/controller[scsi 0]",),
+        xml_paths=("devices/controller[scsi 0]",),
         seed=True,
         first_boot=True,
     ),
@@ -104,29 +104,29 @@ FIELDS: Mapping[str, Field] = {
     "disks.keep": Field(effect="none"),
     "disks.mount": Field(effect="restart", action="follow", traceless=True),
     "disks.size": Field(effect="restart", action="grow", number="bytes", traceless=True),
-    "firmware": Field(effect="restart", places=("os/@firmware", "os/firmware", "os/loader")),
-    "graphics": Field(effect="restart", places=("devices/graphics", "devices/video")),
+    "firmware": Field(effect="restart", xml_paths=("os/@firmware", "os/firmware", "os/loader")),
+    "graphics": Field(effect="restart", xml_paths=("devices/graphics", "devices/video")),
     "graphics.listen": Field(effect="restart"),
-    "graphics.tablet": Field(effect="restart", places=("devices/input",)),
+    "graphics.tablet": Field(effect="restart", xml_paths=("devices/input",)),
     "graphics.video": Field(effect="restart"),
     "groups": Field(effect="none"),
     "host": Field(effect="recreate"),
     "image": Field(effect="recreate"),
     "kernel": Field(  # another content of its files leaves no trace
         effect="restart",
-        places=("os/boot", "os/kernel", "os/initrd", "os/cmdline"),
+        xml_paths=("os/boot", "os/kernel", "os/initrd", "os/cmdline"),
         traceless=True,
     ),
     "max": Field(effect="restart", number="mixed"),
     "memory": Field(
         effect="live",
         action="set_memory",
-        places=("currentMemory", "memory", "memtune"),
-        max_place="memory",
+        xml_paths=("currentMemory", "memory", "memtune"),
+        max_xml_path="memory",
         number="bytes",
     ),
     "networks": Field(
-        effect="live", action="plug", places=("os/initenv[virtkit_macs]",), seed=True
+        effect="live", action="plug", xml_paths=("os/initenv[virtkit_macs]",), seed=True
     ),
     "networks.address": Field(effect="restart", traceless=True),
     "networks.mac": Field(effect="live", action="plug"),
@@ -138,7 +138,7 @@ FIELDS: Mapping[str, Field] = {
     "playbooks": Field(effect="live", action="playbooks"),
     "privileged": Field(effect="recreate"),
     "ready": Field(effect="none"),
-    "sound": Field(effect="restart", places=("devices/sound",), sparse=True),
+    "sound": Field(effect="restart", xml_paths=("devices/sound",), sparse=True),
     "ssh_keys": Field(effect="live", action="follow", seed=True, first_boot=True),
     "start": Field(effect="none", sparse=True),
     "template": Field(effect="restart"),
@@ -149,7 +149,9 @@ FIELDS: Mapping[str, Field] = {
 }
 
 #: A place in a domain's XML, and the field that stands there.
-PLACES: Mapping[str, str] = {place: name for name, row in FIELDS.items() for place in row.places}
+FIELDS_BY_PATH: Mapping[str, str] = {
+    place: name for name, row in FIELDS.items() for place in row.xml_paths
+}
 #: The fields in the seed.
 IN_SEED = frozenset(name for name, row in FIELDS.items() if row.seed)
 #: The fields that the system of a running guest has to follow.
@@ -158,7 +160,7 @@ FOLLOWED = frozenset(name for name, row in FIELDS.items() if row.seed or row.fol
 FIRST_BOOT = frozenset(name for name, row in FIELDS.items() if row.first_boot)
 _NO_FIELD = Field(effect="restart")
 #: The fields that a running guest has up to a limit, which ``max`` may give.
-_LIMITED = frozenset(name for name, row in FIELDS.items() if row.max_place)
+_LIMITED = frozenset(name for name, row in FIELDS.items() if row.max_xml_path)
 
 
 def row_key(field: str) -> str:
@@ -177,8 +179,10 @@ def row_of(field: str) -> Field:
 
 def field_at(path: str) -> str:
     """The field that stands at a place in a domain's XML; empty where none does."""
-    around = (place for place in PLACES if f"{path}/".startswith((f"{place}/", f"{place}[")))
-    return PLACES.get(max(around, key=len, default=""), "")
+    around = (
+        place for place in FIELDS_BY_PATH if f"{path}/".startswith((f"{place}/", f"{place}["))
+    )
+    return FIELDS_BY_PATH.get(max(around, key=len, default=""), "")
 
 
 def part_at(device: str, place: str) -> str:
@@ -193,7 +197,7 @@ def part_at(device: str, place: str) -> str:
 
 def limited_at(place: str) -> str:
     """The field whose limit stands at a place in a domain's XML; empty where none does."""
-    return next((name for name in _LIMITED if FIELDS[name].max_place == place), "")
+    return next((name for name in _LIMITED if FIELDS[name].max_xml_path == place), "")
 
 
 def accounts_for(field: str) -> frozenset[str]:

@@ -25,7 +25,7 @@ LXC = Driver(
     restart="cycle",
     pause_needs_freezer=True,
     reserves_memory=False,
-    controller="/run/libvirt/lxc/{name}.sock",
+    controller_socket="/run/libvirt/lxc/{name}.sock",
     unsupported={
         "kernel": _OWN_KERNEL,
         "firmware": f"{_OWN_KERNEL} and has no firmware",

@@ -19,13 +19,13 @@ QEMU = Driver(
         "scsi": Bus("sd", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{name}"),
         "sata": Bus("sd", "/dev/disk/by-id/ata-QEMU_HARDDISK_{name}"),
     },
-    undefine=(
+    undefine_flags=(
         "VIR_DOMAIN_UNDEFINE_NVRAM",
         "VIR_DOMAIN_UNDEFINE_MANAGED_SAVE",
         "VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA",
         "VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA",
     ),
-    native="qemu-argv",
+    native_format="qemu-argv",
     effects={
         # QEMU aborts, guest and all, where a CPU is plugged in while the last part of its cache of
         # translated code is taken, which is so now and then (7.2): CPUs wait for a restart

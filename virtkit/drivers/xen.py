@@ -41,7 +41,7 @@ XEN_PV = Driver(
     stop=("paravirt",),
     exec=("ssh",),
     restart="cycle",
-    undefine=("VIR_DOMAIN_UNDEFINE_MANAGED_SAVE",),
+    undefine_flags=("VIR_DOMAIN_UNDEFINE_MANAGED_SAVE",),
     # libxl plugs disks and interfaces, and can't resize a disk that is in use
     effects={
         "cpus": "live",

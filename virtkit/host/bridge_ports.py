@@ -27,7 +27,7 @@ _SILENT = {"INCOMPLETE", "FAILED"}
 
 
 @dataclass(frozen=True)
-class _Interface:
+class _BridgePort:
     """An interface on a network of libvirt's. ``port`` is its end on the host."""
 
     mac: str
@@ -53,13 +53,13 @@ def no_address_reason(connections: Connections, live: str) -> StateReason:
     return StateReason()
 
 
-def _interfaces(root: etree._Element) -> list[_Interface]:
+def _interfaces(root: etree._Element) -> list[_BridgePort]:
     interfaces = []
     for each in root.iterfind("./devices/interface"):
         mac, source, target = each.find("mac"), each.find("source"), each.find("target")
         if mac is None or source is None or target is None:
             continue
-        interface = _Interface(
+        interface = _BridgePort(
             mac.get("address", "").lower(),
             source.get("network", ""),
             source.get("bridge", ""),
@@ -70,7 +70,7 @@ def _interfaces(root: etree._Element) -> list[_Interface]:
     return interfaces
 
 
-def _senders(connections: Connections, interface: _Interface) -> set[str]:
+def _senders(connections: Connections, interface: _BridgePort) -> set[str]:
     """The addresses that sent something through the interface; it may be none, as of a guest that
     is not up yet."""
     entries = _json_entries(connections, ["bridge", "-j", "fdb", "show", "br", interface.bridge])
@@ -90,7 +90,7 @@ def _json_entries(connections: Connections, line: list[str]) -> list[Mapping[str
     return [each for each in entries if isinstance(each, Mapping)]
 
 
-def _without_lease(connections: Connections, interface: _Interface) -> bool:
+def _without_lease(connections: Connections, interface: _BridgePort) -> bool:
     """Whether the interface has no address from its network's DHCP: no lease, or one of an earlier
     start, at whose address nobody answers."""
     try:
@@ -108,7 +108,7 @@ def _without_lease(connections: Connections, interface: _Interface) -> bool:
     return not leased_ips or bool(leased_ips & silent)
 
 
-def _no_lease(connections: Connections, interface: _Interface) -> StateReason:
+def _no_lease(connections: Connections, interface: _BridgePort) -> StateReason:
     """A guest that is up, on a network that gives it no address."""
     why = f"network {interface.network} gave it no address"
     if interface.network in questions.ask(connections.remote, "without_dnsmasq")["without_dnsmasq"]:

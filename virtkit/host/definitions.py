@@ -52,11 +52,11 @@ class Definitions:
         Raises:
             RequestError: it would not.
         """
-        if not driver.native:
+        if not driver.native_format:
             return
         connection = self._connections.get(driver.scheme)
         try:
-            connection.domainXMLToNative(driver.native, xml, 0)
+            connection.domainXMLToNative(driver.native_format, xml, 0)
         except libvirt.libvirtError as error:
             if invalid_xml(error):
                 name = tree.parse(xml, "a domain").findtext("name")
@@ -115,7 +115,7 @@ class Definitions:
             VirtkitError: the domain is no longer this guest, or lists other volumes.
         """
         domain = self._domain(DRIVERS[record.type], record.domain)
-        if not record.is_of(self._record(domain)):
+        if not record.is_covered_by(self._record(domain)):
             raise domain_changed(record, self._connections)
 
     def _record(self, domain: libvirt.virDomain) -> GuestRecord | None:
@@ -134,11 +134,11 @@ class Definitions:
         if not self.definition(driver, record.domain):
             return
         domain = self._domain(driver, record.domain)
-        if not replace(record, volumes=()).is_of(self._record(domain)):
+        if not replace(record, volumes=()).is_covered_by(self._record(domain)):
             raise domain_changed(record, self._connections)
         with libvirt_errors("delete", f"domain {record.domain}", where=self._connections.host):
             flags = 0
-            for flag in driver.undefine:
+            for flag in driver.undefine_flags:
                 flags |= getattr(libvirt, flag)
             domain.undefineFlags(flags) if flags else domain.undefine()
 

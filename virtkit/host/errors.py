@@ -184,9 +184,9 @@ def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
         from virtkit.host import daemon_access
 
         return daemon_access.cure() if daemon_access.denied(code, message) else daemon_cure()
-    hands_files = operation in _FILE_OPERATIONS
-    phrase = _known_phrase(message, hands_files)
-    if phrase == _DENIED and hands_files:
+    opens_files = operation in _FILE_OPERATIONS
+    phrase = _known_phrase(message, opens_files)
+    if phrase == _DENIED and opens_files:
         return unreadable_cure(message)
     table = {**_CURES_BY_PHRASE, **_BUSY, **_UNUSABLE}
     text = table[phrase] if phrase else _CURES_BY_CODE.get((operation, code), _GENERAL)
@@ -194,9 +194,9 @@ def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
     return text.replace(_RESTART, restart_command("network", where)) if _RESTART in text else text
 
 
-def _known_phrase(message: str, hands_files: bool) -> str:
+def _known_phrase(message: str, opens_files: bool) -> str:
     """The phrase in libvirt's ``message`` that the tables know; empty where they know none."""
-    phrases = (*_CURES_BY_PHRASE, *_BUSY, *_UNUSABLE) if hands_files else tuple(_CURES_BY_PHRASE)
+    phrases = (*_CURES_BY_PHRASE, *_BUSY, *_UNUSABLE) if opens_files else tuple(_CURES_BY_PHRASE)
     return next((phrase for phrase in phrases if phrase in message), "")
 
 

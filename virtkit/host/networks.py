@@ -80,7 +80,7 @@ class Networks:
         name, record = current.name, current.record
         network = self._network(name)
         with libvirt_errors("delete", f"network {name}", where=self._connections.host):
-            if not record.is_of(read_network(inactive(network))):
+            if not record.is_same_network(read_network(inactive(network))):
                 virsh = self._connections.virsh_command()
                 raise VirtkitError(
                     f"network {name} of environment {record.environment} has changed since this "

@@ -60,16 +60,16 @@ def create(domain: libvirt.virDomain, driver: Driver, sockets: Callable[[], str]
         try:
             domain.create()
         except libvirt.libvirtError as error:
-            if last or not passes(error.get_error_message() or ""):
+            if last or not is_transient(error.get_error_message() or ""):
                 raise
             time.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - so that they don't meet again
         else:
-            if last or not driver.controller or not _disconnected(domain, driver, sockets()):
+            if last or not driver.controller_socket or not _disconnected(domain, driver, sockets()):
                 return
             domain.destroy()
 
 
-def passes(message: str) -> bool:
+def is_transient(message: str) -> bool:
     """Whether a container that libvirt did not start, with ``message``, may start at once again."""
     return bool(_PASSING.search(message))
 
@@ -80,7 +80,7 @@ def _disconnected(domain: libvirt.virDomain, driver: Driver, sockets: str) -> bo
     Seen with libvirt 9.0 on a busy machine, once in some seventy starts: such a container counts
     as running for ever, whatever becomes of it.
     """
-    return unconnected(sockets, driver.controller.format(name=domain.name()))
+    return unconnected(sockets, driver.controller_socket.format(name=domain.name()))
 
 
 def unconnected(sockets: str, path: str) -> bool:

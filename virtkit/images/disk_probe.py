@@ -76,11 +76,11 @@ def probe_with(image: str, name: str, qemu_img: QemuImg) -> tuple[str, int]:
     if not size:
         raise RequestError(f"image {image} is a disk of 0 bytes", cure="get it again, or another")
     if format == "qcow2":
-        _check_whole(image, qemu_img)
+        _check_intact(image, qemu_img)
     return str(format), size
 
 
-def _check_whole(image: str, qemu_img: QemuImg) -> None:
+def _check_intact(image: str, qemu_img: QemuImg) -> None:
     """qemu-img looks at the tables only, so it takes no longer for a large image."""
     done = qemu_img("check", "-U", "-f", "qcow2")
     if done.returncode not in (0, _LEAKS):

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from virtkit.errors import RequestError
 from virtkit.images import file_types
-from virtkit.images.file_types import Kind
+from virtkit.images.file_types import FileType
 
 #: Groups of files that a kernel or an initrd is none of.
 _NO_BOOT = ("archive", "foreign", "medium", "document", "disk")
@@ -114,16 +114,16 @@ def check_boot(path: Path, role: Literal["kernel", "initrd"]) -> None:
     raise NoDisk(f"the {role} {path} is {what}", cure=cure)
 
 
-def _unfit(kind: Kind, role: str) -> bool:
+def _unfit(kind: FileType, role: str) -> bool:
     other_role = "initrd" if role == "kernel" else "program"
     return kind.group in (*_NO_BOOT, other_role)
 
 
-def _what(kind: Kind, unpacked: Kind | None) -> str:
+def _what(kind: FileType, unpacked: FileType | None) -> str:
     return f"{kind.what} ({unpacked.what} in it)" if unpacked else kind.what
 
 
-def _cure(path: str, kind: Kind, unpacked: Kind | None) -> str:
+def _cure(path: str, kind: FileType, unpacked: FileType | None) -> str:
     """What makes a disk of a file; or what to name in its place."""
     line, out = file_types.command(path, kind, unpacked)
     quoted = shlex.quote(path)

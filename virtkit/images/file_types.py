@@ -27,7 +27,7 @@ Group = Literal["disk", "packed", "archive", "foreign", "medium", "initrd", "pro
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileType:
     """What a file can be.
 
     Attributes:
@@ -51,35 +51,35 @@ class Kind:
     becomes: str = ".qcow2"
 
 
-def _packed(name: str, suffix: str, command: str, package: str = "") -> Kind:
+def _packed(name: str, suffix: str, command: str, package: str = "") -> FileType:
     program, _, options = command.partition(" ")
     bare = f"{program} {options.replace('k', '')}c {{file}} >{{out}}"
-    return Kind(
+    return FileType(
         name, f"compressed with {name}", "packed", suffix, f"{command} {{file}}", bare, package
     )
 
 
-def _foreign(name: str) -> Kind:
+def _foreign(name: str) -> FileType:
     command = f"qemu-img convert -f {name} -O qcow2 {{file}} {{out}}"
-    return Kind(name, f"of format {name}", "foreign", command=command)
+    return FileType(name, f"of format {name}", "foreign", command=command)
 
 
-def _archive(name: str, what: str, command: str, package: str = "") -> Kind:
-    return Kind(name, what, "archive", command=command, package=package)
+def _archive(name: str, what: str, command: str, package: str = "") -> FileType:
+    return FileType(name, what, "archive", command=command, package=package)
 
 
-QCOW2 = Kind("qcow2", "a qcow2", "disk")
+QCOW2 = FileType("qcow2", "a qcow2", "disk")
 TAR = _archive("tar", "a tar archive", "tar -xf {file}")
-_KERNEL = Kind("kernel", "a Linux kernel", "program")
-_ISO = Kind("iso", "a CD or DVD (ISO 9660)", "medium")
-_CPIO = Kind("cpio", "an initrd, or another cpio archive", "initrd")
-_PROGRAM = Kind("program", "a program", "program")
-_HTML = Kind("html", "a web page", "document")
-_LFS = Kind("git-lfs", "a Git LFS pointer file", "document", command="git lfs pull")
-_TEXT = Kind("text", "text", "document")
+_KERNEL = FileType("kernel", "a Linux kernel", "program")
+_ISO = FileType("iso", "a CD or DVD (ISO 9660)", "medium")
+_CPIO = FileType("cpio", "an initrd, or another cpio archive", "initrd")
+_PROGRAM = FileType("program", "a program", "program")
+_HTML = FileType("html", "a web page", "document")
+_LFS = FileType("git-lfs", "a Git LFS pointer file", "document", command="git lfs pull")
+_TEXT = FileType("text", "text", "document")
 _TO_LZ4 = "lz4 -d {file} {out}"
-_LZ4 = Kind("lz4", "compressed with lz4", "packed", ".lz4", _TO_LZ4, _TO_LZ4, "lz4")
-_LZMA = Kind(
+_LZ4 = FileType("lz4", "compressed with lz4", "packed", ".lz4", _TO_LZ4, _TO_LZ4, "lz4")
+_LZMA = FileType(
     "lzma",
     "compressed with lzma",
     "packed",
@@ -89,7 +89,7 @@ _LZMA = Kind(
 )
 
 #: Where a file of a kind has which bytes. The first that fits says what the file is.
-MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
+MAGIC: tuple[tuple[int, bytes, FileType], ...] = (
     (0, b"QFI\xfb\0\0\0\x02", QCOW2),
     (0, b"QFI\xfb\0\0\0\x03", QCOW2),
     (0, b"\x1f\x8b\x08", _packed("gzip", ".gz", "gzip -dk")),
@@ -122,7 +122,7 @@ MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (
         0,
         b"\x3a\xff\x26\xed",
-        Kind(
+        FileType(
             "sparse",
             "a sparse image of Android's",
             "foreign",
@@ -136,10 +136,10 @@ MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (514, b"HdrS", _KERNEL),
     (56, b"ARM\x64", _KERNEL),
     (0, b"\x27\x05\x19\x56", _KERNEL),
-    (0, b"\x7fELF", Kind("elf", "a program or kernel (ELF)", "program")),
-    (0, b"%PDF-", Kind("pdf", "a PDF", "document")),
-    (0, b"\x89PNG\r\n", Kind("png", "a picture", "document")),
-    (0, b"\xff\xd8\xff", Kind("jpeg", "a picture", "document")),
+    (0, b"\x7fELF", FileType("elf", "a program or kernel (ELF)", "program")),
+    (0, b"%PDF-", FileType("pdf", "a PDF", "document")),
+    (0, b"\x89PNG\r\n", FileType("png", "a picture", "document")),
+    (0, b"\xff\xd8\xff", FileType("jpeg", "a picture", "document")),
 )
 
 #: What a raw disk may have, where weaker signs than those above are not looked at.
@@ -151,7 +151,7 @@ _DISK = (
 )
 
 
-def recognise(head: bytes) -> Kind | None:
+def recognise(head: bytes) -> FileType | None:
     """What a file is whose first ``HEAD`` bytes, or all that it has, are ``head``.
 
     Returns:
@@ -169,7 +169,7 @@ def recognise(head: bytes) -> Kind | None:
     return _text(head)
 
 
-def unpacked(head: bytes, kind: Kind | None) -> Kind | None:
+def unpacked(head: bytes, kind: FileType | None) -> FileType | None:
     """What a packed file has in it; None where that can't be told, or may be a raw disk."""
     data = b""
     try:
@@ -184,7 +184,7 @@ def unpacked(head: bytes, kind: Kind | None) -> Kind | None:
     return recognise(data) if len(data) >= SECTOR else None
 
 
-def command(path: str, kind: Kind, unpacked: Kind | None) -> tuple[str, str]:
+def command(path: str, kind: FileType, unpacked: FileType | None) -> tuple[str, str]:
     """The shell command that unpacks or converts a file, and the name of what comes of it.
 
     Each is empty where it can't be told.
@@ -220,7 +220,7 @@ def _is_windows(head: bytes) -> bool:
     return head[:2] == b"MZ" and head[start : start + 4] == b"PE\0\0"
 
 
-def _text(head: bytes) -> Kind | None:
+def _text(head: bytes) -> FileType | None:
     """Text has no zeros, and every disk has: in its first 64 KiB, too."""
     if not head or b"\0" in head:
         return None

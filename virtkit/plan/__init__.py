@@ -10,7 +10,7 @@ from virtkit._lazy import load_when_used
 if TYPE_CHECKING:
     from virtkit.drivers.effects import Effect
     from virtkit.plan.changes import Action, Change, FieldChange, Plan, UnknownGuest
-    from virtkit.plan.drift import detaching_places, has_volume, pending_fields, run_id
+    from virtkit.plan.drift import detaching_paths, has_volume, pending_fields, run_id
     from virtkit.plan.environment import diff, joined
     from virtkit.plan.removal import apply_refusal, down, down_refusal
     from virtkit.plan.select import select, with_after
@@ -21,7 +21,7 @@ load_when_used(
     {
         "virtkit.drivers.effects": "Effect",
         "virtkit.plan.changes": "Action Change FieldChange Plan UnknownGuest",
-        "virtkit.plan.drift": "detaching_places has_volume pending_fields run_id",
+        "virtkit.plan.drift": "detaching_paths has_volume pending_fields run_id",
         "virtkit.plan.environment": "diff joined",
         "virtkit.plan.removal": "apply_refusal down down_refusal",
         "virtkit.plan.select": "select with_after",
@@ -38,7 +38,7 @@ __all__ = [
     "Plan",
     "UnknownGuest",
     "apply_refusal",
-    "detaching_places",
+    "detaching_paths",
     "diff",
     "down",
     "down_refusal",

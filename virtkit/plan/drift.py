@@ -94,7 +94,7 @@ class DriftCheck:
 
     def exceeds_max(self, field: str, after: int) -> bool:
         """Whether a running guest would have to grow further than it can."""
-        place = row_of(field).max_place
+        place = row_of(field).max_xml_path
         if not place or self._live is None:
             return False
         most = int(diff.value_at(self._live, place) or 0)
@@ -231,7 +231,7 @@ def has_volume(live: str, name: str) -> bool:
     return any(path.rpartition("/")[2] == name for path in paths)
 
 
-def detaching_places(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
+def detaching_paths(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
     """The places of what a running guest has, what we rendered once and no longer want.
 
     Args:

@@ -337,7 +337,7 @@ def _explained(field: str, fields: set[str]) -> bool:
     if by := accounts_for(field):
         return bool(fields & by)
     row = row_of(field)
-    device = row.action != "plug" and any(each.startswith("devices/") for each in row.places)
+    device = row.action != "plug" and any(each.startswith("devices/") for each in row.xml_paths)
     raw = device or "/" in field
     return "template" in fields or (raw and bool(fields & {"devices", "template"}))
 

@@ -43,7 +43,7 @@ def errors(
         if volume.name not in observed.volumes or volume.name in recorded:
             continue
         kept = observed.pool.kept.get(volume.name)
-        if kept is None or not kept.is_of(guest.environment, guest.name, volume.key):
+        if kept is None or not kept.belongs_to(guest.environment, guest.name, volume.key):
             why = f"no record of guest {guest.name} lists it"
             yield not_ours(f"volume {volume.name}", why, where)
         elif not volume.keep:

@@ -15,7 +15,7 @@ from virtkit.spec import model
 from virtkit.state import addresses, volumes
 from virtkit.state.digests import digest
 from virtkit.state.image import ImageFiles, ImageRef, image_identity
-from virtkit.state.network import HostNames, Network, Reservation, host_names
+from virtkit.state.network import DnsHost, Network, Reservation, host_names
 from virtkit.state.volumes import DiskTarget, Filesystem, Volume
 
 __all__ = [
@@ -26,9 +26,9 @@ __all__ = [
     "DecidedGuest",
     "Desired",
     "DiskTarget",
+    "DnsHost",
     "Filesystem",
     "Guest",
-    "HostNames",
     "ImageFiles",
     "ImageRef",
     "Interface",

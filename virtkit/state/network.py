@@ -22,20 +22,20 @@ class Reservation:
 
 
 @dataclass(frozen=True)
-class HostNames:
+class DnsHost:
     """One ``<host>`` of a network's ``<dns>``."""
 
     ip: str
     names: tuple[str, ...]
 
 
-def host_names(reservation: Reservation, domain: str) -> Iterable[HostNames]:
+def host_names(reservation: Reservation, domain: str) -> Iterable[DnsHost]:
     """The DNS entries that a guest needs: for static and IPv6 addresses; leases bring their own."""
     names = (reservation.name, f"{reservation.name}.{domain}") if domain else (reservation.name,)
     if not reservation.dhcp:
-        yield HostNames(reservation.ip, names)
+        yield DnsHost(reservation.ip, names)
     if reservation.ip6:
-        yield HostNames(reservation.ip6, names)
+        yield DnsHost(reservation.ip6, names)
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,6 @@ class Network:
         return tuple(each for each in self.reservations if each.dhcp)
 
     @property
-    def names(self) -> tuple[HostNames, ...]:
+    def names(self) -> tuple[DnsHost, ...]:
         """The DNS entries of all guests that no DHCP lease brings."""
         return tuple(host for each in self.reservations for host in host_names(each, self.domain))

@@ -157,7 +157,7 @@ class GuestRecord:
             if not entries[at].get("mac") and is_mac_address(self.interfaces[at].mac)
         }
 
-    def is_of(self, other: GuestRecord | None) -> bool:
+    def is_covered_by(self, other: GuestRecord | None) -> bool:
         """Whether ``other`` is this guest's record too, and lists all the volumes of this one."""
         return (
             other is not None
@@ -188,7 +188,7 @@ class NetworkRecord:
     rewritten: tuple[str, ...] = ()
     made_from: str = ""
 
-    def is_of(self, other: NetworkRecord | None) -> bool:
+    def is_same_network(self, other: NetworkRecord | None) -> bool:
         """Whether ``other`` is this network's record too."""
         return other is not None and (other.environment, other.network) == (
             self.environment,
@@ -228,7 +228,7 @@ class KeptDisk:
     spec: str = ""
     made_from: str = ""
 
-    def is_of(self, environment: str, guest: str, key: str) -> bool:
+    def belongs_to(self, environment: str, guest: str, key: str) -> bool:
         """Whether it is the volume with this key, of this guest."""
         return (self.environment, self.guest, self.key) == (environment, guest, key)
 

@@ -9,9 +9,9 @@ from virtkit.drivers import DRIVERS, KVM, LXC, QEMU
 from virtkit.drivers.effects import ORDER, Effect, worst
 from virtkit.drivers.fields import (
     FIELDS,
+    FIELDS_BY_PATH,
     FOLLOWED,
     IN_SEED,
-    PLACES,
     accounts_for,
     field_at,
     row_key,
@@ -59,7 +59,7 @@ def test_what_is_live_and_stands_in_the_xml_can_be_given_to_a_running_guest(
     guest_type: str,
 ) -> None:
     """Else `plan` says live, `up` says done, and the next `plan` tells of the same again."""
-    for place, name in PLACES.items():
+    for place, name in FIELDS_BY_PATH.items():
         if DRIVERS[guest_type].effect(name) == "live" and FIELDS[name].action != "plug":
             assert FieldDifference(name, Difference(place, "2", "1"), "drift").live_fix, name
 
@@ -75,7 +75,7 @@ def test_what_the_guests_own_system_does_is_a_reason_to_ask_it() -> None:
 
 
 def test_the_limits_are_those_that_max_has() -> None:
-    assert {name for name, row in FIELDS.items() if row.max_place} == set(Max.model_fields)
+    assert {name for name, row in FIELDS.items() if row.max_xml_path} == set(Max.model_fields)
     assert accounts_for("max") == {"max", *Max.model_fields}
     assert accounts_for("memory") == {"memory", "max"}
     assert accounts_for("user") == set()

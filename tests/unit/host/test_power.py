@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from virtkit.host.power import passes, unconnected
+from virtkit.host.power import is_transient, unconnected
 
 SOCKETS = Path("/proc/net/unix")
 
@@ -43,4 +43,4 @@ SCOPE = "/sys/fs/cgroup/machine.slice/machine-lxc\\x2d1351\\x2dlab\\x2dweb.scope
     ],
 )
 def test_which_failed_starts_may_be_tried_again(message: str, again: bool) -> None:
-    assert passes(message) is again
+    assert is_transient(message) is again

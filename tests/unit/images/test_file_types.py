@@ -333,7 +333,7 @@ def test_each_sign_is_looked_for_where_it_is_read() -> None:
         assert file_types.recognise(at(offset, sign)) in (kind, *_same(kind))
 
 
-def _same(kind: file_types.Kind) -> list[file_types.Kind]:
+def _same(kind: file_types.FileType) -> list[file_types.FileType]:
     return [each for _, _, each in file_types.MAGIC if each.name == kind.name]
 
 

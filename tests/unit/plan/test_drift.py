@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import samples
 
-from virtkit.plan import detaching_places, pending_fields
+from virtkit.plan import detaching_paths, pending_fields
 from virtkit.plan.drift import DriftCheck, FieldDifference
 from virtkit.state.desired import Guest
 from virtkit.state.observed import ObservedGuest
@@ -142,7 +142,7 @@ def test_what_no_longer_is_wanted_is_named_by_what_it_was() -> None:
 def test_what_is_detaching_is_named_when_only_the_running_guest_has_it() -> None:
     old = existing(desired())
     new = changed(old, disks=[], networks=["front"])
-    left = detaching_places(old.record, render.domain_xml(new), old.live)
+    left = detaching_paths(old.record, render.domain_xml(new), old.live)
     now = existing(new)
     now = replace(now, live=old.live, record=replace(now.record, detaching=left))
     fields = [each.field for each in DriftCheck(new, now, render.domain_xml(new)).running()]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from virtkit.drivers.effects import ORDER, Effect
 from virtkit.errors import SpecErrors
-from virtkit.plan import Change, Plan, apply_refusal, detaching_places, environment
+from virtkit.plan import Change, Plan, apply_refusal, detaching_paths, environment
 from virtkit.state import addresses
 from virtkit.state.desired import Decided, DecidedGuest, digest
 from virtkit.state.observed import GuestState, Observed
@@ -164,7 +164,7 @@ def test_what_was_staged_waits_and_is_no_change(
     before = existing(keys_of(type)).guests["lab-web"]
     desired = samples.desired_of(text(keys_of(type, **changed)))
     wanted = render.domain_xml(samples.with_image(desired.guests[0]))
-    left = detaching_places(before.record, wanted, before.live)
+    left = detaching_paths(before.record, wanted, before.live)
     record = {"staged": {field: "spec"}, "detaching": left}
     after = existing(keys_of(type, **changed), {"record": record, "live": before.live})
     found = planned(keys_of(type, **changed), after)
@@ -389,7 +389,7 @@ def test_a_deleting_volume_goes_when_the_guest_has_let_go_of_it() -> None:
     old, guest = (each.guests["lab-web"] for each in (before, fresh))
     (data,) = [each for each in old.record.volumes if each.role == "disk"]
     volumes = (*guest.record.volumes, replace(data, state="deleting"))
-    detaching = detaching_places(old.record, guest.inactive, old.live)
+    detaching = detaching_paths(old.record, guest.inactive, old.live)
     new = replace(guest.record, volumes=volumes, staged={"disks.data": "spec"}, detaching=detaching)
     held = replace(fresh, guests={"lab-web": replace(guest, record=new, live=old.live)})
     found = planned(keys_of("lxc", disks=[]), held)
@@ -586,11 +586,11 @@ def test_detaching_is_what_the_running_guest_still_has() -> None:
     wanted = render.domain_xml(samples.with_image(new))  # type: ignore[arg-type]  # it is there
     mac = old.record.interfaces[0].mac
     expected = ("devices/disk[vdb]", f"devices/interface[{mac}]")
-    assert detaching_places(old.record, wanted, old.live) == expected
-    assert detaching_places(old.record, wanted, "") == (), "it doesn't run"
+    assert detaching_paths(old.record, wanted, old.live) == expected
+    assert detaching_paths(old.record, wanted, "") == (), "it doesn't run"
     later = replace(old.record, rendered=wanted, detaching=expected)
-    assert detaching_places(later, wanted, old.live) == expected, "not forgotten by the next change"
-    assert detaching_places(later, wanted, wanted) == ()
+    assert detaching_paths(later, wanted, old.live) == expected, "not forgotten by the next change"
+    assert detaching_paths(later, wanted, wanted) == ()
 
 
 requested = st.fixed_dictionaries(

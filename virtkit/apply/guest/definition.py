@@ -16,14 +16,14 @@ from virtkit.drivers import DRIVERS
 from virtkit.drivers.fields import IN_SEED
 from virtkit.errors import VirtkitError
 from virtkit.host import domain_changed
-from virtkit.plan import detaching_places, run_id
+from virtkit.plan import detaching_paths, run_id
 from virtkit.spec import writable_size
 from virtkit.state import public_keys, record_text
 from virtkit.state.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
 from virtkit.xml import diff, render, tree, user_template
 
 
-class Definition:
+class GuestDefinition:
     """Defines the domain of one guest."""
 
     def __init__(self, context: GuestContext, seed_keys: SeedKeys) -> None:
@@ -127,7 +127,7 @@ class Definition:
             provisioned=self._context.old.provisioned,
             staged=self._context.staged if self._context.running else {},
             staged_in=run_id(live) if self._context.running and self._context.staged else "",
-            detaching=detaching_places(self._context.old, self._context.xml, live)
+            detaching=detaching_paths(self._context.old, self._context.xml, live)
             if self._context.running
             else (),
         )
@@ -157,7 +157,7 @@ class Definition:
         if not xml:
             return False
         expected = replace(self._context.record, volumes=())
-        return expected.is_of(record_text.read_guest(tree.parse(xml, "a domain")))
+        return expected.is_covered_by(record_text.read_guest(tree.parse(xml, "a domain")))
 
     def _note_rewritten(self) -> None:
         """What libvirt has otherwise right after we defined it is no drift later."""
@@ -220,7 +220,7 @@ class Definition:
     def _is_kept_disk(self, key: str, disk: KeptDisk | None) -> bool:
         """Whether a disk that outlived a guest is this one's."""
         guest = self._context.guest
-        return disk is not None and disk.is_of(guest.environment, guest.name, key)
+        return disk is not None and disk.belongs_to(guest.environment, guest.name, key)
 
     def _check_size(self) -> None:
         root = self._context.guest.volume("root")

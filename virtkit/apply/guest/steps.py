@@ -14,7 +14,7 @@ from virtkit import access, seed
 from virtkit.apply.context import SHUTDOWN_TIMEOUT, Context
 from virtkit.apply.engine import Say
 from virtkit.apply.guest.context import GuestContext
-from virtkit.apply.guest.definition import Definition
+from virtkit.apply.guest.definition import GuestDefinition
 from virtkit.apply.guest.seed_keys import SeedKeys
 from virtkit.apply.guest.volumes import Volumes
 from virtkit.apply.hotplug import Hotplug
@@ -38,7 +38,7 @@ class GuestSteps:
     def __init__(self, context: Context, change: Change) -> None:
         self.context = GuestContext(context, change)
         self._seed_keys = SeedKeys(self.context)
-        self.definition = Definition(self.context, self._seed_keys)
+        self.definition = GuestDefinition(self.context, self._seed_keys)
         self.volumes = Volumes(self.context, self._seed_keys)
 
     @property

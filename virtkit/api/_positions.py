@@ -9,7 +9,7 @@ from virtkit.spec import Spec
 from virtkit.spec.nodes import Path
 
 
-def with_places(plan: Plan, spec: Spec) -> Plan:
+def with_positions(plan: Plan, spec: Spec) -> Plan:
     """The same plan, each of whose reasons that is the spec's tells where that says it."""
     changes, pending = (
         tuple(_placed(each, spec) for each in part) for part in (plan.changes, plan.pending)
@@ -40,6 +40,6 @@ def _path(spec: Spec, change: Change, field: str) -> Path:
     interfaces, disks = guest.networks or (), guest.disks
     names = [e.name for e in disks] if first == "disks" else [e.name for e in interfaces]
     name, _, which = rest[0].partition("#")
-    places = [index for index, each in enumerate(names) if each == name]
+    indexes = [index for index, each in enumerate(names) if each == name]
     number = int(which or 1) - 1
-    return (first, places[number], *rest[1:]) if number < len(places) else (first,)
+    return (first, indexes[number], *rest[1:]) if number < len(indexes) else (first,)

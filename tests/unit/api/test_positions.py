@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import samples
 
-from virtkit.api._places import with_places
+from virtkit.api._positions import with_positions
 from virtkit.cli import output
 from virtkit.plan import Plan, diff
 from virtkit.plan.resolve import resolve
@@ -44,7 +44,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     spec = load("lab.yaml", settings=["guests.web.description=set here"])
     observed = samples.up(samples.desired_of(BEFORE), "/specs/lab.yaml")
     desired = resolve(spec, samples.WITH_KVM, Decided())
-    return with_places(diff(desired, observed, spec_path="/specs/lab.yaml"), spec)
+    return with_positions(diff(desired, observed, spec_path="/specs/lab.yaml"), spec)
 
 
 def test_each_reason_has_its_place(plan: Plan) -> None:
