@@ -74,6 +74,8 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "tests/cases/test_cases.py",
         "tests/cases/test_records.py",
         "tests/cases/records",
+        "tests/unit/repository/test_spec_page.py",
+        "docs/spec.md",
     )
     recipes.follow(KEY, folder)
     (folder / "lab.yaml").write_text(SPEC)
@@ -91,6 +93,10 @@ def test_the_new_keys_cases_are_written_and_hold(key: Path) -> None:
     files = ("tests/cases/test_cases.py", "tests/unit/spec/test_bad_specs.py")
     written = recipes.run(key, *PYTEST, "--regen", *files, "-k", "on-crash")
     assert written.returncode == 0, written.stdout
+    page = recipes.run(key, *PYTEST, "--regen", "tests/unit/repository/test_spec_page.py")
+    assert page.returncode == 0, page.stdout
+    row = "| `on_crash` | What libvirt does when it crashes. | all | restart | `on_crash: restart` |"
+    assert row in (key / "docs/spec.md").read_text()
     plan = json.loads((key / "tests/cases/on-crash/expected/plan.json").read_text())
     reasons = {
         change["object"]: [

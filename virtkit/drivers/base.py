@@ -80,7 +80,7 @@ class Driver:
             ``{name}`` for the domain's name; empty where libvirt never loses it.
         undefine_flags: libvirt's undefine flags, by the name they have in libvirt-python.
         native_format: the hypervisor's own format, to which libvirt converts domain XML without
-            defining it, and so says what it would refuse; empty where libvirt has no such conversion.
+            defining it, and so says what it would refuse; empty where libvirt has none such.
         effects: what a change of a field costs where fields.py says otherwise; ``FIELD.less`` is
             the way down, where that costs more.
         unsupported: guest field (or ``disks.blank``: a disk without mount) to the reason why

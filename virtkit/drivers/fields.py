@@ -30,8 +30,8 @@ class Field:
         action: what carries the change out where it is ``live``; empty where it never is.
         xml_paths: where it stands in a domain's XML; devices are recognized by what they are.
         in_device: where it stands in the XML of its device, where it is a part of one.
-        max_xml_path: the place of its maximum, which a running guest can be given; ``max`` has a part
-            for it.
+        max_xml_path: where its maximum stands, which a running guest can be given; ``max`` has a
+            part for it.
         number: what it counts, where it is a number; ``mixed``: its parts are numbers.
         traceless: its change can't always be seen in a running guest's XML: it is a file's, or
             takes something out that libvirt may have chosen itself.

@@ -19,7 +19,7 @@ def _name(text: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", text, re.ASCII) is None:
         raise Problem(
             f"{quote(text)} is no name of libvirt's for a CPU or a feature of one",
-            cure="see `virsh cpu-models x86_64`, or use host-model",
+            cure="use host-model, or a model in the folder /usr/share/libvirt/cpu_map of the host",
         )
     return text
 
