@@ -46,6 +46,10 @@ class Bus:
     device: str
 
 
+#: The bus of most virtual machines' disks.
+VIRTIO: Mapping[str, Bus] = {"virtio": Bus("vd", "/dev/disk/by-id/virtio-{name}")}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Driver:
     """One guest type.
@@ -133,7 +137,7 @@ class Driver:
     unsupported: Mapping[str, str] = field(default_factory=dict)
     confined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs_built_image: bool = False
-    buses: Mapping[str, Bus]
+    buses: Mapping[str, Bus] = field(default_factory=lambda: VIRTIO)
     cpu_modes: tuple[str, ...] = ()
     cpu_mode: str = ""
     cpu_model: str = ""

@@ -1,6 +1,6 @@
 """Full virtualization by emulation (hosted model): QEMU without hardware support."""
 
-from virtkit.drivers.base import Bus, Driver, connected
+from virtkit.drivers.base import VIRTIO, Bus, Driver, connected
 
 QEMU = Driver(
     type="qemu",
@@ -15,7 +15,7 @@ QEMU = Driver(
     exec=("agent", "ssh"),
     restart="reset",
     buses={
-        "virtio": Bus("vd", "/dev/disk/by-id/virtio-{name}"),
+        **VIRTIO,
         "scsi": Bus("sd", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{name}"),
         "sata": Bus("sd", "/dev/disk/by-id/ata-QEMU_HARDDISK_{name}"),
     },
