@@ -125,9 +125,11 @@ def test_a_guest_moves_with_consent(hosts: list[Host]) -> None:
         ("far", "guest/a", "delete", "none"),
     ]
     create, delete = plan.changes[1:]
-    assert [each.as_dict() for each in create.reasons] == [
-        {"field": "host", "from": "far", "to": "local", "cause": "spec", "effect": "recreate"}
-    ]
+    (reason,) = (each.as_dict() for each in create.reasons)
+    assert reason == {
+        **{"field": "host", "from": "far", "to": "local", "cause": "spec", "effect": "recreate"},
+        "where": "/lab.yaml:3:32",
+    }
     assert [delete] == list(plan.needs_consent)
     assert delete.lost == "lab-a-root"
     assert entries(plan_on(hosts, spec_of(text), ["b"]))[1:] == [
