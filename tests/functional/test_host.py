@@ -141,7 +141,7 @@ def test_a_guests_life(host: Host) -> None:
     host.domains.set_autostart(QEMU, name, False)
     assert not host.observe().guests[name].autostart
     # the test driver knows no NVRAM, so its guests have no flag for it
-    host.domains.undefine(replace(QEMU, undefine=()), RECORD)
+    host.domains.undefine(replace(QEMU, undefine_flags=()), RECORD)
     assert host.observe().guests == {}
 
 

@@ -95,7 +95,9 @@ def test_the_new_keys_cases_are_written_and_hold(key: Path) -> None:
     assert written.returncode == 0, written.stdout
     page = recipes.run(key, *PYTEST, "--regen", "tests/unit/repository/test_spec_page.py")
     assert page.returncode == 0, page.stdout
-    row = "| `on_crash` | What libvirt does when it crashes. | all | restart | `on_crash: restart` |"
+    row = (
+        "| `on_crash` | What libvirt does when it crashes. | all | restart | `on_crash: restart` |"
+    )
     assert row in (key / "docs/spec.md").read_text()
     plan = json.loads((key / "tests/cases/on-crash/expected/plan.json").read_text())
     reasons = {

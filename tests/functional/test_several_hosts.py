@@ -127,7 +127,11 @@ def test_a_guest_moves_with_consent(hosts: list[Host]) -> None:
     create, delete = plan.changes[1:]
     (reason,) = (each.as_dict() for each in create.reasons)
     assert reason == {
-        **{"field": "host", "from": "far", "to": "local", "cause": "spec", "effect": "recreate"},
+        "field": "host",
+        "from": "far",
+        "to": "local",
+        "cause": "spec",
+        "effect": "recreate",
         "where": "/lab.yaml:3:32",
     }
     assert [delete] == list(plan.needs_consent)

@@ -282,7 +282,8 @@ class GuestFields(Model):
     )
     autostart: StrictBool = Field(default=False, description="Started with the host.")
     start: StrictBool = Field(
-        default=True, description="False: it is made, and left off; `virtkit start SPEC GUEST` starts it."
+        default=True,
+        description="False: it is made, and left off; `virtkit start SPEC GUEST` starts it.",
     )
     kernel: Kernel | None = Field(default=None, description="Direct boot of a kernel of your own.")
     firmware: Literal["bios", "uefi"] = Field(
