@@ -14,11 +14,14 @@ from virtkit.xml import tree
 
 #: How often a container's start, or its end, is tried; seconds between two tries to end it.
 _ATTEMPTS, _AGAIN = 20, 0.25
-#: What libvirt says where a container does not start and another try works: the loop device that
-#: it found free is taken, or the cgroup that it made is gone. Both were seen on busy machines, the
-#: second where libvirt wrote to the cgroup and where it read from it. The kernel says "No such
-#: device" of a file that was opened before its cgroup went.
-_PASSING = re.compile("to loop device|'/sys/fs/cgroup/.*: No such (file|device)")
+#: What libvirt says where a guest does not start and another try works. A container's loop device
+#: that it found free is taken, or the cgroup that it made is gone; both were seen on busy machines,
+#: the second where libvirt wrote to the cgroup and where it read from it. The kernel says "No such
+#: device" of a file that was opened before its cgroup went. And libxl may still clean up after the
+#: guest's last run, for minutes on an emulated machine; libvirt waits half a minute each time.
+_PASSING = re.compile(
+    "to loop device|'/sys/fs/cgroup/.*: No such (file|device)|held by monitor=shutdown-event"
+)
 #: What libvirt says of a domain that has just stopped; one without a definition is gone then.
 _ENDED = (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN)
 #: A socket's state in /proc/net/unix; one that listens has another.
@@ -70,7 +73,7 @@ def create(domain: libvirt.virDomain, driver: Driver, sockets: Callable[[], str]
 
 
 def is_transient(message: str) -> bool:
-    """Whether a container that libvirt did not start, with ``message``, may start at once again."""
+    """Whether a guest that libvirt did not start, with ``message``, may be started at once again."""
     return bool(_PASSING.search(message))
 
 
