@@ -30,6 +30,8 @@ def test_who_is_connected_to_a_socket(tmp_path: Path) -> None:
 
 SCOPE = "/sys/fs/cgroup/machine.slice/machine-lxc\\x2d1351\\x2dlab\\x2dweb.scope"
 
+TIMED_OUT = "Timed out during operation: cannot acquire state change lock"
+
 
 @pytest.mark.parametrize(
     ("message", "again"),
@@ -38,16 +40,8 @@ SCOPE = "/sys/fs/cgroup/machine.slice/machine-lxc\\x2d1351\\x2dlab\\x2dweb.scope
         (f"Unable to write to '{SCOPE}/libvirt/pids.max': No such file or directory", True),
         ("Unable to attach /p/web-root to loop device: Device or resource busy", True),
         (f"Unable to read from '{SCOPE}/cgroup.controllers': No such device", True),
-        (
-            "Timed out during operation: cannot acquire state change lock (held by monitor=remoteDis"
-            "patchDomainReset)",
-            False,
-        ),
-        (
-            "Timed out during operation: cannot acquire state change lock (held by monitor=shutdown-"
-            "event-1)",
-            True,
-        ),
+        (f"{TIMED_OUT} (held by monitor=remoteDispatchDomainReset)", False),
+        (f"{TIMED_OUT} (held by monitor=shutdown-event-1)", True),
         (f"Unable to write to '{SCOPE}/memory.max': Invalid argument", False),
         ("Failed to access '/srv/data': No such file or directory", False),
     ],
