@@ -73,7 +73,7 @@ def create(domain: libvirt.virDomain, driver: Driver, sockets: Callable[[], str]
 
 
 def is_transient(message: str) -> bool:
-    """Whether a guest that libvirt did not start, with ``message``, may be started at once again."""
+    """Whether a guest that libvirt did not start, with ``message``, may start at once again."""
     return bool(_PASSING.search(message))
 
 
