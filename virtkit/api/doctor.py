@@ -406,7 +406,7 @@ def _lost_kept_disks(host: Host, observed: Observed, spec: Spec) -> Iterable[Che
     }
     existing = {*observed.undefined_of(spec.name), *observed.guests_of(spec.name)}
     kept = [each for each in observed.pool.kept.values() if each.environment == spec.name]
-    there = {each.guest for each in kept if each.name in observed.volumes}
+    with_disks = {each.guest for each in kept if each.name in observed.volumes}
     for disk in kept:
         if disk.name in {*observed.volumes, *listed}:
             continue

@@ -188,8 +188,8 @@ class RunInventory:
         """A host with what steps made of its guests since it was looked at."""
         with self._noting:
             guests = {**host_state.observed.guests, **self._noted.get(host_state.host.name, {})}
-        there = {domain: each for domain, each in guests.items() if each is not None}
-        return HostState(host_state.host, replace(host_state.observed, guests=there))
+        existing = {domain: each for domain, each in guests.items() if each is not None}
+        return HostState(host_state.host, replace(host_state.observed, guests=existing))
 
 
 @dataclass(frozen=True)

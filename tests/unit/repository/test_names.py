@@ -18,6 +18,17 @@ GONE = {
     *("after_all", "any_lost", "compared", "dropping", "find_machine", "on_each"),
     *("unprepared",),
 }
+#: Those of them that are no part of a longer name either.
+GONE_PARTS = {"anew", "doomed", "hands", "patience", "plugging", "told", "voice", "wishes"}
+#: And that no variable has.
+GONE_VARIABLES = {"anew", "asked", "doomed", "found", "hands", "leaving", "there", "told", "voice"}
+
+
+def variables(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """The line and name of each variable that is set."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
 
 
 def names(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -35,8 +46,15 @@ def names(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 def forbidden(path: Path, text: str) -> list[str]:
     """The names in a file that are gone."""
-    every = [(1, path.stem), *names(ast.parse(text))]
-    return [f"{path}:{line} {name}" for line, name in every if name.strip("_").lower() in GONE]
+    tree = ast.parse(text)
+    every = [(1, path.stem), *names(tree)]
+    hits = [(line, name) for line, name in every if _is_gone(name.strip("_").lower())]
+    hits += [(line, name) for line, name in variables(tree) if name in GONE_VARIABLES]
+    return [f"{path}:{line} {name}" for line, name in sorted({*hits})]
+
+
+def _is_gone(name: str) -> bool:
+    return name in GONE or bool(GONE_PARTS & {*name.split("_")})
 
 
 def test_they_stay_gone() -> None:
@@ -46,11 +64,14 @@ def test_they_stay_gone() -> None:
 
 
 def test_each_kind_of_name_is_seen() -> None:
-    text = "class Site:\n    found: int\n\n    def _told(self, word): ...\n"
+    text = "class Site:\n    found: int\n\n    def _told(self, word): ...\n\n"
+    text += "def f(hands_files):\n    found = 1\n"
     assert forbidden(Path("voice.py"), text) == [
-        "voice.py:1 voice",
         "voice.py:1 Site",
+        "voice.py:1 voice",
         "voice.py:2 found",
         "voice.py:4 _told",
         "voice.py:4 word",
+        "voice.py:6 hands_files",
+        "voice.py:7 found",
     ]
