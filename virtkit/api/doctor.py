@@ -415,7 +415,7 @@ def _lost_kept_disks(host: Host, observed: Observed, spec: Spec) -> Iterable[Che
             up = spec.command("up", disk.guest)
             cure = f"put its file back if you can; else {up} makes an empty one in its place"
             yield Check(f"disk {disk.name}", False, what, cure)
-        elif disk.guest in {*existing, *there}:  # what forgets it would take more away
+        elif disk.guest in {*existing, *with_disks}:  # what forgets it would take more away
             yield Check(f"disk {disk.name}", None, f"{what}; nothing has a use for it")
         else:
             down = (
