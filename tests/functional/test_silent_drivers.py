@@ -229,7 +229,7 @@ def test_where_the_pool_lists_its_guests_they_may_be_there(host: Host, make_spec
 def test_one_that_answered_before_is_there(tmp_path: Path) -> None:
     node = tmp_path / "lxc.xml"
     node.write_text(f"<node>{POOL}</node>")
-    uris = {"qemu": "test:///default", "lxc": f"test://{node}", "xen": "none:///system"}
+    uris = {"qemu": "test:///default", "lxc": f"test://{node}"}  # and no Xen here
     host = Host("local", "default", uris)
 
     def unanswered() -> tuple[set[str], set[str]]:
