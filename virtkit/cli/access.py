@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Annotated, Any, NoReturn
 
 from virtkit import api
@@ -108,31 +108,39 @@ def console(
     if not vnc:
         _exec_program(api.console(spec, guest))
         return
-    with api.forwarded_vnc(spec, guest) as display:
-        shown = display.password if sys.stdout.isatty() else None
-        if json:
-            output.data(
-                {
-                    "kind": display.kind,
-                    "address": display.address,
-                    "port": display.port,
-                    "password": shown,
-                }
-            )
-        else:
-            output.out().print(f"{display.kind}://{display.address}:{display.port}")
-            output.out().print(f"password: {shown or 'shown on a terminal only'}")
+    with (
+        api.forwarded_vnc(spec, guest) as display,
+        # a way to another host may be ended from when it is shown
+        suppress(KeyboardInterrupt) if display.forwarded else nullcontext(),
+    ):
+        _show(display, json=json)
         if display.forwarded:
             _wait_for_end(f"this leads to the host of guest {guest} until ctrl-c ends it")
+
+
+def _show(display: api.Vnc, *, json: bool) -> None:
+    """Where a display is, and its password where only the caller sees that."""
+    shown = display.password if sys.stdout.isatty() else None
+    if json:
+        output.data(
+            {
+                "kind": display.kind,
+                "address": display.address,
+                "port": display.port,
+                "password": shown,
+            }
+        )
+    else:
+        output.out().print(f"{display.kind}://{display.address}:{display.port}")
+        output.out().print(f"password: {shown or 'shown on a terminal only'}")
 
 
 def _wait_for_end(text: str) -> None:
     """Says what lasts until ctrl-c, and waits for that."""
     sys.stdout.flush()
     output.say(text)
-    with suppress(KeyboardInterrupt):
-        while True:
-            time.sleep(0.2)  # where another thread took the signal, it is heard after this
+    while True:
+        time.sleep(0.2)  # where another thread took the signal, it is heard after this
 
 
 def logs(
