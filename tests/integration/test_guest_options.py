@@ -167,6 +167,7 @@ def test_another_bus_waits_for_a_restart(edits: Edits) -> None:
     assert lives("options-tiny") != before
 
 
+@pytest.mark.long  # it boots once more
 def test_what_waits_for_a_restart_comes_with_it(edits: Edits) -> None:
     cpu = {"model": "Nehalem", "topology": {"threads": 2}, "pin": [0, 1]}
     cards = [{"name": "front", "mtu": 1300}]
@@ -185,6 +186,7 @@ def test_what_waits_for_a_restart_comes_with_it(edits: Edits) -> None:
     assert shown == ["0", "0", "1", "1"]
 
 
+@pytest.mark.long  # of what the test before gave the guest
 def test_nothing_of_it_drifts(edits: Edits, tmp_path: Path) -> None:
     assert edits.plan() == {}
     xml = tmp_path / "tiny.xml"
