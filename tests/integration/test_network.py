@@ -44,7 +44,7 @@ networks: {front: {}, back: {mode: isolated}}
 defaults: {type: lxc, memory: 192MiB, networks: [front, back]}
 guests:
   a: {}
-  b: {ready: {timeout: 8s}}
+  b: {ready: {timeout: 15s}}
   free: {privileged: true}
   u: {type: uml, memory: 288MiB}
 """

@@ -270,7 +270,9 @@ class _Comparison:
                 effect: Effect = "next-boot" if cause == "upgrade" else "restart"
                 reason = replace(reason, cause=cause, effect=effect)
             answer.append(reason)
-        return _unique([*answer, *self._traceless(fields)])
+        every = _unique([*answer, *self._traceless(fields)])
+        names = [each.field for each in every]
+        return [each for each in every if not _is_told_by_others(each.field, names)]
 
     def _traceless(self, fields: set[str]) -> Iterable[FieldChange]:
         """What was staged and can't be seen in the running guest's XML."""
@@ -340,6 +342,12 @@ def _explained(field: str, fields: set[str]) -> bool:
     device = row.action != "plug" and any(each.startswith("devices/") for each in row.xml_paths)
     raw = device or "/" in field
     return "template" in fields or (raw and bool(fields & {"devices", "template"}))
+
+
+def _is_told_by_others(field: str, fields: Sequence[str]) -> bool:
+    """Whether a list of devices differs only as those that are named differ."""
+    is_list = "." not in field and row_of(field).action == "plug"
+    return is_list and any(each.startswith(f"{field}.") for each in fields)
 
 
 def _reason(difference: FieldDifference) -> FieldChange:
