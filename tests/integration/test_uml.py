@@ -286,7 +286,7 @@ def test_a_host_that_shuts_down_asks_it_to_end(lab: Lab) -> None:
     assert report["ok"], report
     lab.virtkit("exec", "u", "touch", "/srv/data/synced")
     virsh("shutdown", "program-u", uri=URI)
-    assert until(lambda: virsh("domstate", "program-u", uri=URI) == "shut off", 60)
+    assert until(lambda: virsh("domstate", "program-u", uri=URI) == "shut off", 180)
     (guest,) = lab.json("status")["guests"]
     assert guest["state"] == "stopped"
 
