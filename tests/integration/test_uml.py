@@ -280,6 +280,7 @@ def test_a_kernel_that_hangs_is_stopped_in_time(lab: Lab) -> None:
     assert lab.status("u")["state"] == "stopped"
 
 
+@pytest.mark.long  # minutes; on one machine it never ended, and why is not known yet
 def test_a_host_that_shuts_down_asks_it_to_end(lab: Lab) -> None:
     """What libvirt-guests.service does; it waits for minutes."""
     report = lab.json("up")
