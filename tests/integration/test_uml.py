@@ -280,14 +280,13 @@ def test_a_kernel_that_hangs_is_stopped_in_time(lab: Lab) -> None:
     assert lab.status("u")["state"] == "stopped"
 
 
-@pytest.mark.long  # minutes; on one machine it never ended, and why is not known yet
 def test_a_host_that_shuts_down_asks_it_to_end(lab: Lab) -> None:
     """What libvirt-guests.service does; it waits for minutes."""
     report = lab.json("up")
     assert report["ok"], report
     lab.virtkit("exec", "u", "touch", "/srv/data/synced")
     virsh("shutdown", "program-u", uri=URI)
-    assert until(lambda: virsh("domstate", "program-u", uri=URI) == "shut off", 180)
+    assert until(lambda: virsh("domstate", "program-u", uri=URI) == "shut off", 60)
     (guest,) = lab.json("status")["guests"]
     assert guest["state"] == "stopped"
 
