@@ -272,7 +272,7 @@ class _Comparison:
             answer.append(reason)
         every = _unique([*answer, *self._traceless(fields)])
         names = [each.field for each in every]
-        return [each for each in every if not _is_told_by_others(each.field, names)]
+        return [each for each in every if not _is_covered_by_parts(each.field, names)]
 
     def _traceless(self, fields: set[str]) -> Iterable[FieldChange]:
         """What was staged and can't be seen in the running guest's XML."""
@@ -344,8 +344,8 @@ def _explained(field: str, fields: set[str]) -> bool:
     return "template" in fields or (raw and bool(fields & {"devices", "template"}))
 
 
-def _is_told_by_others(field: str, fields: Sequence[str]) -> bool:
-    """Whether a list of devices differs only as those that are named differ."""
+def _is_covered_by_parts(field: str, fields: Sequence[str]) -> bool:
+    """Whether a list of devices differs only in those of its devices that are named."""
     is_list = "." not in field and row_of(field).action == "plug"
     return is_list and any(each.startswith(f"{field}.") for each in fields)
 
