@@ -288,8 +288,8 @@ def _mount(mount: Mount, namespace: int) -> None:
 
 
 def _mount_empty(target: str, ids: int) -> None:
-    """Mounts an empty file system in memory that the container's root may write to; a small one,
-    since what it holds counts as libvirtd's."""
+    """Mounts a file system in memory that the container's root may write to, with nothing in it
+    but what libvirt asks for; a small one, since what it holds counts as libvirtd's."""
     context = _call("fsopen", b"tmpfs", 1)
     try:
         options = {
@@ -309,6 +309,11 @@ def _mount_empty(target: str, ids: int) -> None:
         _call("move_mount", tree, b"", -1, target.encode(), _MOVE_MOUNT_F_EMPTY_PATH)
     finally:
         os.close(tree)
+    # Asked to shut a container down, libvirt writes to this. It sends SIGTERM where it can't, as
+    # nobody reads here, and nothing at all where there is no such file.
+    os.mkdir(f"{target}/run")
+    os.chown(f"{target}/run", ids, ids)
+    os.mkfifo(f"{target}/run/initctl", 0o600)
 
 
 def _loop_device(path: str, readonly: bool) -> int:
