@@ -27,8 +27,8 @@ _DAMAGED = (
 )
 _GONE = (
     "a file that the guest needs is gone: check that the pool's folder is mounted. An image comes "
-    "back with `virtkit up SPEC`; for a guest's own disk: virtkit down SPEC GUEST, then virtkit up "
-    "SPEC GUEST"
+    "back with `virtkit up SPEC`; where a guest's own disk is lost, `virtkit plan SPEC` says what "
+    "went with it, and `virtkit up --yes SPEC GUEST` makes it again"
 )
 _ROOT_DENIED = (
     "libvirt's daemon, which is root, may not do this there: see whose folder that is (namei -l "
