@@ -6,7 +6,7 @@ import shlex
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from integration.lab import POOL, Lab
+from integration.lab import POOL, Lab, until
 
 from virtkit.api._hosts import hosts_of
 from virtkit.host import Host
@@ -68,7 +68,12 @@ class RemoteLab(Lab, ABC):
         nets = self.virsh("net-list", "--all", "--name").split()
         found += [f"network {each}" for each in nets if each.startswith(prefix)]
         found += [f"volume {prefix}{each}" for each in self.volumes()]
-        loops = self.run_on_host("losetup --list --noheadings --output BACK-FILE").split()
-        found += [f"loop device of {each}" for each in loops if f"/{prefix}" in each]
+        # the kernel lets go of a loop device some time after the last mount has gone
+        until(lambda: not self._loops(prefix), 30)
+        found += [f"loop device of {each}" for each in self._loops(prefix)]
         files = self.run_on_host(f"find {' '.join(self.folders)} -name '{prefix}*' -type f").split()
         return sorted([*found, *(f"file {each}" for each in files)])
+
+    def _loops(self, prefix: str) -> list[str]:
+        loops = self.run_on_host("losetup --list --noheadings --output BACK-FILE").split()
+        return [each for each in loops if f"/{prefix}" in each]
