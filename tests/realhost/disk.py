@@ -56,14 +56,17 @@ LINUX = (
 )
 #: What it is made of.
 FILES = (
-    *(Path(__file__), HERE / "compose", REPO / "pyproject.toml", REPO / "scripts/setup"),
+    *(Path(__file__), HERE / "compose", REPO / "scripts/setup"),
     REPO / "playbooks/roles/packages/files/Debian.list",
 )
+#: From here on pyproject.toml is the linters'; pip goes by what stands before, as scripts/setup.
+LINTERS = "[tool.ruff]"
 
 
 def key(release: str, kind: Kind) -> str:
     """What makes two disks alike."""
-    return machine.key_of(*FILES, words=(release, kind))
+    installed = (REPO / "pyproject.toml").read_text().partition(LINTERS)[0]
+    return machine.key_of(*FILES, words=(release, kind, installed))
 
 
 def built(release: str = RELEASES[0], kind: Kind = "ready", *, say: bool = False) -> Path:
