@@ -1,8 +1,8 @@
 """What each field of a guest is: one row a field. Whoever needs to know looks here.
 
-The keys are a guest's fields, and the parts of some. ``disks`` and ``networks`` stand for a disk or
-an interface that comes or goes, ``disks.size`` for a change of one, and ``disks.bus`` for one of
-the root disk, too. Drivers say where a change costs them something else.
+The keys are a guest's fields, and the parts of some. ``disks``, ``networks`` and ``cdroms`` stand
+for a disk, an interface or a drive that comes or goes, ``disks.size`` for a change of one, and
+``disks.bus`` for one of the root disk, too. Drivers say where a change costs them something else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from virtkit.drivers.effects import Effect
 #: ``playbooks`` and ``follow`` are steps of their own (apply/steps.py); the others are in
 #: apply/hotplug.py.
 LiveAction = Literal[
-    "autostart", "describe", "follow", "grow", "playbooks", "plug", "set_cpus", "set_memory"
+    "autostart",
+    "change_discs",
+    "describe",
+    "follow",
+    "grow",
+    "playbooks",
+    "plug",
+    "set_cpus",
+    "set_memory",
 ]
 
 
@@ -32,6 +40,7 @@ class Field:
         in_device: where it stands in the XML of its device, where it is a part of one.
         max_xml_path: where its maximum stands, which a running guest can be given; ``max`` has a
             part for it.
+        beside: fields whose change is seen at its places, too.
         number: what it counts, where it is a number; ``mixed``: its parts are numbers.
         traceless: its change can't always be seen in a running guest's XML: it is a file's, or
             takes something out that libvirt may have chosen itself.
@@ -47,6 +56,7 @@ class Field:
     xml_paths: tuple[str, ...] = ()
     in_device: str = ""
     max_xml_path: str = ""
+    beside: tuple[str, ...] = ()
     number: Literal["", "bytes", "count", "mixed"] = ""
     traceless: bool = False
     seed: bool = False
@@ -70,6 +80,8 @@ FIELDS: Mapping[str, Field] = {
     "after": Field(effect="none"),
     "allow": Field(effect="none"),
     "autostart": Field(effect="live", action="autostart"),
+    "cdroms": Field(effect="restart", sparse=True),
+    "cdroms.disc": Field(effect="live", action="change_discs", in_device="source"),
     "cloud_init": Field(effect="recreate"),
     "console": Field(effect="restart"),
     "cpus": Field(
@@ -92,6 +104,7 @@ FIELDS: Mapping[str, Field] = {
         effect="restart",
         action="plug",
         xml_paths=("devices/controller[scsi 0]",),
+        beside=("cdroms",),
         seed=True,
         first_boot=True,
     ),
@@ -158,6 +171,8 @@ IN_SEED = frozenset(name for name, row in FIELDS.items() if row.seed)
 FOLLOWED = frozenset(name for name, row in FIELDS.items() if row.seed or row.follows)
 #: Those that cloud-init sets right at a guest's first boot only.
 FIRST_BOOT = frozenset(name for name, row in FIELDS.items() if row.first_boot)
+#: The fields that are lists of devices; a reason has the device's name after theirs.
+DEVICE_LISTS = ("cdroms", "disks", "networks")
 _NO_FIELD = Field(effect="restart")
 #: The fields that a running guest has up to a limit, which ``max`` may give.
 _LIMITED = frozenset(name for name, row in FIELDS.items() if row.max_xml_path)
@@ -166,7 +181,7 @@ _LIMITED = frozenset(name for name, row in FIELDS.items() if row.max_xml_path)
 def row_key(field: str) -> str:
     """The key of a reason's field in ``FIELDS``: ``disks.data.size`` is ``disks.size``."""
     first, *rest = field.split(".")
-    if first in ("disks", "networks"):
+    if first in DEVICE_LISTS:
         return ".".join([first, *rest[1:]])
     part = ".".join(["disks" if first == "disk" and rest else first, *rest[:1]])
     return part if part in FIELDS else first

@@ -19,6 +19,7 @@ QEMU = Driver(
         "scsi": Bus("sd", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{name}"),
         "sata": Bus("sd", "/dev/disk/by-id/ata-QEMU_HARDDISK_{name}"),
     },
+    drive_buses=("sata", "scsi"),
     undefine_flags=(
         "VIR_DOMAIN_UNDEFINE_NVRAM",
         "VIR_DOMAIN_UNDEFINE_MANAGED_SAVE",

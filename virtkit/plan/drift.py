@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lxml import etree
 
 from virtkit.drivers.fields import field_at, limited_at, part_at, row_of
-from virtkit.spec.model import DEFAULT_NETWORK
+from virtkit.spec.model import DEFAULT_NETWORK, drive_number
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import Cause, GuestRecord
 from virtkit.state.volumes import LAYER_FOLDER
@@ -45,7 +45,8 @@ class FieldDifference:
         *above, last = diff.split_path(self.xml.path)
         comes = ("disk[", "interface[", "controller[scsi")
         device = above == ["devices"] and last.startswith(comes)
-        return device or row_of(self.field).settable
+        row = row_of(self.field)
+        return device or row.settable or row.action == "change_discs"
 
 
 class DriftCheck:
@@ -166,6 +167,10 @@ class DriftCheck:
             return ""
         if device.tag == "interface":
             return _with_part(f"networks.{self._network(device)}", place_in_device)
+        if device.get("device") == "cdrom" and (
+            number := drive_number(device.findtext("serial", ""))
+        ):
+            return _with_part(f"cdroms.{number}", place_in_device)
         source = device.find("source")
         path = source.get("file") or source.get("dir") or "" if source is not None else ""
         name = path.rpartition("/")[2]

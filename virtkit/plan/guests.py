@@ -14,6 +14,7 @@ from virtkit.plan.drift import DriftCheck, FieldDifference, has_volume, staged_c
 from virtkit.plan.requested import requested_changes, requested_value
 from virtkit.spec import writable_size
 from virtkit.spec.defaults import completed
+from virtkit.spec.model import drive_number
 from virtkit.state import public_keys
 from virtkit.state.desired import Guest, Volume
 from virtkit.state.observed import Observed, ObservedGuest
@@ -198,7 +199,11 @@ class _Comparison:
     def _missing_volume(self, volume: Volume) -> FieldChange:
         if volume.role == "root":
             return FieldChange("disk", "made", "missing", "drift", "recreate")
-        name = f"disks.{volume.name.removeprefix(f'{self._guest.domain}-')}"
+        own = volume.name.removeprefix(f"{self._guest.domain}-")
+        if volume.role == "cdrom":
+            name = f"cdroms.{drive_number(own)}.disc"
+            return FieldChange(name, "made", "missing", "drift", self._effect(name, None, None))
+        name = f"disks.{own}"
         running = self._current.state != "stopped"
         effect: Effect = "restart" if running and volume.role == "disk" else "next-boot"
         if volume.role == "disk":
@@ -339,6 +344,8 @@ def _explained(field: str, fields: set[str]) -> bool:
     if by := accounts_for(field):
         return bool(fields & by)
     row = row_of(field)
+    if any(each.partition(".")[0] in row.beside for each in fields):
+        return True
     device = row.action != "plug" and any(each.startswith("devices/") for each in row.xml_paths)
     raw = device or "/" in field
     return "template" in fields or (raw and bool(fields & {"devices", "template"}))
@@ -346,8 +353,9 @@ def _explained(field: str, fields: set[str]) -> bool:
 
 def _is_covered_by_parts(field: str, fields: Sequence[str]) -> bool:
     """Whether a list of devices differs only in those of its devices that are named."""
-    is_list = "." not in field and row_of(field).action == "plug"
-    return is_list and any(each.startswith(f"{field}.") for each in fields)
+    row = row_of(field)
+    lists = tuple(f"{each}." for each in (field, *row.beside))
+    return "." not in field and row.action == "plug" and any(e.startswith(lists) for e in fields)
 
 
 def _reason(difference: FieldDifference) -> FieldChange:

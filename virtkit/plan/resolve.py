@@ -228,8 +228,8 @@ def _network_positions(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str,
 
 
 def _guest_positions(spec: model.Spec, name: str) -> dict[str, str]:
-    """Where in the spec a guest stands (``""``), and what it has of raw XML."""
-    keys = ("", "template", "devices")
+    """Where in the spec a guest stands (``""``), and what it names of raw XML and of files."""
+    keys = ("", "template", "devices", "kernel", "cdroms")
     return {key: spec.where(("guests", name, *filter(None, [key]))) for key in keys}
 
 

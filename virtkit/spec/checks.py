@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from virtkit.spec import host_checks, raw_xml, type_checks
+from virtkit.spec import disk_checks, host_checks, raw_xml, type_checks
 from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
@@ -21,6 +21,7 @@ from virtkit.spec.model import (
     GuestSpec,
     InterfaceSpec,
     NetworkSpec,
+    drive_name,
     why_no_guest_address,
 )
 from virtkit.spec.nodes import Node, Path
@@ -36,6 +37,7 @@ def check(draft: Draft, problems: Problems) -> None:
     """All checks that need more than one value; errors go to ``problems``."""
     _networks(draft, problems)
     host_checks.check(draft, problems)
+    disk_checks.check(draft, problems)
     for entry in draft.entries:
         _image(entry, draft, problems)
         type_checks.check(entry, draft, problems)
@@ -411,6 +413,8 @@ def _volumes(draft: Draft, problems: Problems) -> None:
     for _, guest in draft.guests():
         owners |= {f"{guest.name}-{disk}": guest.name for disk in RESERVED_DISKS}
     for entry, guest in draft.guests():
+        for number in range(1, len(guest.cdroms) + 1):
+            owners.setdefault(f"{guest.name}-{drive_name(number)}", guest.name)
         for index, disk in enumerate(guest.disks):
             volume = f"{guest.name}-{disk.name}"
             owner = owners.setdefault(volume, guest.name)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from virtkit.spec.model import DiskDevice
+from virtkit.spec.model import DiskDevice, drive_name
 
 if TYPE_CHECKING:
     from virtkit.state.desired import Guest
@@ -20,8 +20,8 @@ HOOK_FOLDER = "/run/virtkit/lxc"
 #: What the hook mounts there for a container whose root has nothing of its own; no volume's name.
 EMPTY_ROOT = "empty"
 #: The volumes that are block devices, in the order in which a new guest's get their names: others
-#: expect the first disk to be the second device, so the seed is last.
-_BLOCKS = ("root", "disk", "seed")
+#: expect the first disk to be the second device, so the seed is behind them.
+_BLOCKS = ("root", "disk", "seed", "cdrom")
 #: Where cloud-init and virtkit's own first boot look for a container's seed.
 SEED_FOLDER = "/var/lib/cloud/seed/nocloud"
 
@@ -31,16 +31,17 @@ class Volume:
     """A file of a guest in its host's pool. ``key`` is its path, ``size`` in bytes.
 
     ``content`` says what it starts with: ``backed`` by ``source`` (a path on the host), ``copied``
-    from it, ``ext4`` (formatted, label ``label``), ``blank``, ``seed``, ``file`` (``source`` is a
-    path of the caller's) or ``log`` (libvirt writes it; virtkit only removes it).
+    from it, ``ext4`` (formatted, label ``label``), ``blank``, ``seed``, ``file`` (of a kernel's:
+    ``source`` is a path of the caller's), ``disc`` (so, too) or ``log`` (libvirt writes it; virtkit
+    only removes it).
     """
 
-    role: Literal["root", "disk", "seed", "console", "kernel", "initrd"]
+    role: Literal["root", "disk", "seed", "cdrom", "console", "kernel", "initrd"]
     name: str
     key: str
     size: int
     format: Literal["raw", "qcow2"]
-    content: Literal["backed", "copied", "ext4", "blank", "seed", "file", "log"]
+    content: Literal["backed", "copied", "ext4", "blank", "seed", "file", "disc", "log"]
     source: str = ""
     source_format: str = "raw"
     label: str = ""
@@ -55,6 +56,7 @@ class DiskTarget:
     Attributes:
         bus: a key of its driver's ``buses``.
         options: how the spec wants it.
+        device: libvirt's word for what it is.
     """
 
     name: str
@@ -63,6 +65,7 @@ class DiskTarget:
     readonly: bool
     bus: str
     options: DiskDevice
+    device: Literal["disk", "cdrom"] = "disk"
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,12 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
             ("initrd", guest.spec.kernel.initrd),
         ):
             if path:
-                absolute = path.startswith(("/", "~/"))
-                source = path if absolute else f"{guest.source_folder}/{path}"
+                source = _callers_path(guest, path)
                 yield volume(role, role, size=0, format="raw", content="file", source=source)
+    for number, path in enumerate(guest.spec.cdroms, 1):
+        source = _callers_path(guest, path)
+        name = drive_name(number)
+        yield volume("cdrom", name, size=0, format="raw", content="disc", source=source)
     for disk in guest.spec.disks:
         yield volume(
             "disk",
@@ -116,8 +122,14 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
         )
 
 
+def _callers_path(guest: Guest, path: str) -> str:
+    """A path of the spec on the caller's machine."""
+    return path if path.startswith(("/", "~/")) else f"{guest.source_folder}/{path}"
+
+
 def disks(guest: Guest) -> tuple[DiskTarget, ...]:
-    """A guest's block devices: new ones are the root, the spec's disks, then the seed."""
+    """A guest's block devices: new ones are the root, the spec's disks, the seed, then the
+    drives."""
     if not guest.driver.buses:
         return ()
     blocks = sorted(
@@ -135,13 +147,24 @@ def _disk(guest: Guest, volume: Volume, taken: set[str]) -> DiskTarget:
     wanted = options[name] if volume.role == "disk" else guest.spec.disk
     # the guest finds its seed where it finds its root
     bus: str = wanted.bus or next(iter(guest.driver.buses))
+    if volume.role == "cdrom":
+        name = volume.name.removeprefix(f"{guest.domain}-")
+        bus = guest.driver.drive_buses[-1 if guest.image.entry.build else 0]
     prefix = guest.driver.buses[bus].prefix
     target = guest.targets.get(volume.name, "")
     if not target.startswith(prefix):  # another type's devices have other names, another bus's too
         target = next(each for each in _targets(prefix) if each not in taken)
     taken.add(target)
-    is_seed = volume.role == "seed"
-    return DiskTarget(name, target, volume, is_seed, bus, DiskDevice() if is_seed else wanted)
+    readonly = volume.role in ("seed", "cdrom")
+    return DiskTarget(
+        name,
+        target,
+        volume,
+        readonly,
+        bus,
+        DiskDevice() if readonly else wanted,
+        "cdrom" if volume.role == "cdrom" else "disk",
+    )
 
 
 def _order(disk: DiskTarget) -> tuple[int, str]:

@@ -13,7 +13,7 @@ from virtkit.spec.model.base import (
     Model,
 )
 from virtkit.spec.model.cpu import CPU_MODES, Cpu, Topology
-from virtkit.spec.model.disk import Disk, DiskDevice, RootDisk
+from virtkit.spec.model.disk import Disk, DiskDevice, RootDisk, drive_name, drive_number
 from virtkit.spec.model.display import Graphics
 from virtkit.spec.model.environment import Spec
 from virtkit.spec.model.guest import (
@@ -64,5 +64,7 @@ __all__ = [
     "Spec",
     "Ssh",
     "Topology",
+    "drive_name",
+    "drive_number",
     "why_no_guest_address",
 ]

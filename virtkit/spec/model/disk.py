@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Self
 
 from pydantic import (
@@ -15,6 +16,17 @@ from pydantic import (
 
 from virtkit.spec.model.base import DiskName, DiskSize, Model, MountPoint, without
 from virtkit.spec.problem import Problem
+
+
+def drive_name(number: int) -> str:
+    """What the drive with a number from 1 is called: its serial, and the end of its disc's name."""
+    return f"cdrom{number}"
+
+
+def drive_number(name: str) -> str:
+    """The number of the drive that is called so; empty where it is the name of something else."""
+    match = re.fullmatch(r"cdrom([1-9][0-9]?)", name, re.ASCII)
+    return match[1] if match else ""
 
 
 class DiskDevice(Model):

@@ -235,6 +235,12 @@ class GuestFields(Model):
     disks: tuple[Disk, ...] = Field(
         default=(), description="Disks beside the root disk.", max_length=16
     )
+    cdroms: tuple[HostPath, ...] = Field(
+        default=(),
+        description="Images of discs, each copied into the pool and put into a drive; changed and "
+        "ejected while the guest runs.",
+        max_length=4,
+    )
     networks: tuple[InterfaceSpec, ...] | None = Field(
         default=None,
         description="Network interfaces; left out, the nat network `default`; [] for none.",
