@@ -343,7 +343,9 @@ def with_keys(desired: Desired, only: Collection[str] | None, *, shared: bool) -
         desired,
         guests=tuple(
             replace(each, keys=_keys(each, shared))
-            if each.spec.ssh_keys is not None and (only is None or each.name in only)
+            if each.spec.ssh_keys is not None
+            and not each.image.is_none
+            and (only is None or each.name in only)
             else each
             for each in desired.guests
         ),

@@ -80,6 +80,13 @@ FIELDS: Mapping[str, Field] = {
     "after": Field(effect="none"),
     "allow": Field(effect="none"),
     "autostart": Field(effect="live", action="autostart"),
+    "boot": Field(
+        effect="restart",
+        in_device="boot",
+        beside=("cdroms", "disk", "disks", "image", "networks"),
+        traceless=True,
+        sparse=True,
+    ),
     "cdroms": Field(effect="restart", sparse=True),
     "cdroms.disc": Field(effect="live", action="change_discs", in_device="source"),
     "cloud_init": Field(effect="recreate"),
@@ -128,6 +135,7 @@ FIELDS: Mapping[str, Field] = {
     "kernel": Field(  # another content of its files leaves no trace
         effect="restart",
         xml_paths=("os/boot", "os/kernel", "os/initrd", "os/cmdline"),
+        beside=("boot",),
         traceless=True,
     ),
     "max": Field(effect="restart", number="mixed"),
@@ -208,6 +216,12 @@ def part_at(device: str, place: str) -> str:
         if first == device and row.in_device and f"{place}/".startswith(f"{row.in_device}/"):
             return part
     return ""
+
+
+def device_field_at(place: str) -> str:
+    """The field that stands at a place in the XML of many devices; empty where none does."""
+    rows = ((name, row.in_device) for name, row in FIELDS.items() if "." not in name)
+    return next((name for name, own in rows if own and f"{place}/".startswith(f"{own}/")), "")
 
 
 def limited_at(place: str) -> str:

@@ -29,6 +29,7 @@ LXC = Driver(
     unsupported={
         "kernel": _OWN_KERNEL,
         "firmware": f"{_OWN_KERNEL} and has no firmware",
+        "boot": f"{_OWN_KERNEL} and boots from no device",
         "cdroms": "libvirt gives containers no drives",
         "sound": "libvirt gives containers no sound card",
         "graphics": "libvirt gives containers no display",

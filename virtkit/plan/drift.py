@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lxml import etree
 
-from virtkit.drivers.fields import field_at, limited_at, part_at, row_of
+from virtkit.drivers.fields import device_field_at, field_at, limited_at, part_at, row_of
 from virtkit.spec.model import DEFAULT_NETWORK, drive_number
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import Cause, GuestRecord
@@ -209,6 +209,8 @@ class DriftCheck:
 
 def _with_part(field: str, place_in_device: str) -> str:
     """The field of a device, or of its part that stands at a place inside it."""
+    if of_guest := device_field_at(place_in_device):
+        return of_guest
     first = field.partition(".")[0]
     part = part_at("disks" if first == "disk" else first, place_in_device)
     return f"{field}.{part}" if part else field

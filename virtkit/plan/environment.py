@@ -303,7 +303,9 @@ def _images(guests: Iterable[Change]) -> Iterable[Change]:
     seen: set[str] = set()
     for change in guests:
         guest = change.desired
-        if not isinstance(guest, Guest) or guest.image.files or guest.image.identity in seen:
+        if not isinstance(guest, Guest) or guest.image.files or guest.image.is_none:
+            continue
+        if guest.image.identity in seen:
             continue
         seen.add(guest.image.identity)
         yield Change(f"image/{guest.image.name}", guest.host, "create", desired=guest.image)

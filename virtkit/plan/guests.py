@@ -142,6 +142,9 @@ class _Comparison:
 
     def _add_lost_disk(self, name: str, old: Any, new: Any) -> None:
         """Notes the loss of a disk that leaves the spec; one that is kept stays in the pool."""
+        root = f"{self._guest.domain}-root"
+        if name == "disk" and root in self._made_volumes and not self._guest.volume("root"):
+            self._lost.append(f"disk {root}")
         kind, _, disk = name.partition(".")
         is_made = f"{self._guest.domain}-{disk}" in self._made_volumes
         if kind == "disks" and "." not in disk and new is None and is_made and not old.get("keep"):

@@ -201,6 +201,8 @@ def _kept_confinement(
 
 
 def _image(spec: model.Spec, guest: model.GuestSpec, decided: Decided) -> ImageRef:
+    if guest.image == model.NO_IMAGE:
+        return ImageRef.none()
     name, entry = guest.image, spec.images[guest.image]
     identity = image_identity(entry)
     decided_guest = decided.guests.get(guest.name)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from virtkit.spec import disk_checks, host_checks, raw_xml, type_checks
+from virtkit.spec import disk_checks, host_checks, no_image, raw_xml, type_checks
 from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
@@ -18,6 +18,7 @@ from virtkit.spec.model import (
     CATALOGUE,
     DEFAULT_NETWORK,
     LOCAL,
+    NO_IMAGE,
     GuestSpec,
     InterfaceSpec,
     NetworkSpec,
@@ -38,6 +39,7 @@ def check(draft: Draft, problems: Problems) -> None:
     _networks(draft, problems)
     host_checks.check(draft, problems)
     disk_checks.check(draft, problems)
+    no_image.check(draft, problems)
     for entry in draft.entries:
         _image(entry, draft, problems)
         type_checks.check(entry, draft, problems)
@@ -141,7 +143,7 @@ def _bad_user(path: Path, user: Mapping[str, Any]) -> Iterator[tuple[Path, Probl
 
 def _image(entry: Entry, draft: Draft, problems: Problems) -> None:
     name = entry.fields.image
-    names = [*draft.images.nodes, *CATALOGUE]
+    names = [*draft.images.nodes, *CATALOGUE, NO_IMAGE]
     if name not in names:
         problem = Problem(f"there is no image {quote(name)}", cure=suggestion(name, names))
         problems.at(entry.node, ("image",), problem)

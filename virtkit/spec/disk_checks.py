@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
-from virtkit.spec.model import drive_name
+from virtkit.spec.model import BOOT_DISK, NO_IMAGE, drive_name
 from virtkit.spec.problem import Problem
+
+#: What a guest boots from, in words.
+_DEVICES = {"disk": "a disk", "cdrom": "a disc", "network": "a network"}
 
 
 def check(draft: Draft, problems: Problems) -> None:
@@ -13,6 +16,7 @@ def check(draft: Draft, problems: Problems) -> None:
     for entry in draft.entries:
         _discs(entry, problems)
         _drives(entry, problems)
+        _boot(entry, problems)
 
 
 def _discs(entry: Entry, problems: Problems) -> None:
@@ -36,3 +40,23 @@ def _drives(entry: Entry, problems: Problems) -> None:
                 cure="choose another name",
             )
             problems.at(entry.node, ("disks", index, "name"), problem)
+
+
+def _boot(entry: Entry, problems: Problems) -> None:
+    """Devices to boot from that the guest lacks."""
+    fields = entry.fields
+    if fields.boot == BOOT_DISK:
+        return
+    has_root = fields.image != NO_IMAGE or fields.disk.size is not None
+    has = {
+        "disk": has_root or fields.disks,
+        "cdrom": fields.cdroms,
+        "network": fields.networks != (),
+    }
+    for index, device in enumerate(fields.boot):
+        if not has[device]:
+            problem = Problem(
+                f"the guest is to boot from {_DEVICES[device]}, and has none",
+                cure=f"give it one, or remove {device} from `boot:`",
+            )
+            problems.at(entry.node, ("boot", index), problem)

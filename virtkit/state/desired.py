@@ -218,6 +218,22 @@ class Guest:
         return None
 
     @property
+    def boot_order(self) -> Mapping[str, int]:
+        """The place, from 1, of each device that it boots from: disks by their names, interfaces by
+        their MACs. Empty where that is the root disk alone."""
+        if self.spec.boot == model.BOOT_DISK:
+            return {}
+        disks = [each for each in self.disks if each.device == "disk" and each.name != "seed"]
+        disks.sort(key=lambda each: each.name != "root")
+        devices = {
+            "disk": [each.name for each in disks[:1]],
+            "cdrom": [each.name for each in self.disks if each.device == "cdrom"],
+            "network": [each.mac for each in self.interfaces],
+        }
+        order = [name for each in self.spec.boot for name in devices[each]]
+        return {name: place for place, name in enumerate(order, 1)}
+
+    @property
     def volumes(self) -> tuple[Volume, ...]:
         return tuple(volumes.of_guest(self))
 

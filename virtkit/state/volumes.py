@@ -86,9 +86,12 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
         name = f"{guest.domain}-{name}"
         return Volume(role=role, name=name, key=f"{guest.folder}/{name}", **rest)
 
-    size = guest.spec.disk.size or guest.files.size
+    size = guest.spec.disk.size or (0 if guest.image.is_none else guest.files.size)
     content = guest.driver.root
-    if content == "ext4":
+    if guest.image.is_none:
+        if size:
+            yield volume("root", "root", size=size, format="raw", content="blank")
+    elif content == "ext4":
         yield volume("root", "root", size=size, format="raw", content=content, label="root")
     else:
         image = {"source": guest.files.root, "source_format": guest.files.format}
@@ -96,7 +99,8 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
         yield volume("root", "root", size=size, format=form, content=content, **image)
     if guest.driver.log == "file":
         yield volume("console", "console", size=0, format="raw", content="log")
-    yield volume("seed", "seed", size=0, format="raw", content="seed")
+    if not guest.image.is_none:
+        yield volume("seed", "seed", size=0, format="raw", content="seed")
     if guest.spec.kernel is not None:
         for role, path in (
             ("kernel", guest.spec.kernel.path),

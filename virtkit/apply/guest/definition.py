@@ -80,6 +80,7 @@ class GuestDefinition:
             or not self._context.observed.undefined
             or self._context.old is None
             or self._context.from_scratch
+            or self._context.guest.image.is_none  # a blank volume is whole once it is there
         ):
             return
         listed = self._context.host_context.pool_records.former(self._context.guest.domain)

@@ -9,9 +9,11 @@ from virtkit.spec.model.base import (
     FROM_FILE,
     LOCAL,
     MAX_GUESTS,
+    NO_IMAGE,
     Label,
     Model,
 )
+from virtkit.spec.model.boot import BOOT_DISK
 from virtkit.spec.model.cpu import CPU_MODES, Cpu, Topology
 from virtkit.spec.model.disk import Disk, DiskDevice, RootDisk, drive_name, drive_number
 from virtkit.spec.model.display import Graphics
@@ -32,6 +34,7 @@ from virtkit.spec.model.network import DHCP_RANGE, Dhcp, NetworkSpec, why_no_gue
 from virtkit.spec.model.secret import Password
 
 __all__ = [
+    "BOOT_DISK",
     "CATALOGUE",
     "CPU_MODES",
     "DEFAULT_IMAGE",
@@ -40,6 +43,7 @@ __all__ = [
     "FROM_FILE",
     "LOCAL",
     "MAX_GUESTS",
+    "NO_IMAGE",
     "Build",
     "Cpu",
     "Dhcp",

@@ -42,6 +42,7 @@ from virtkit.spec.model.base import (
     Xml,
     without,
 )
+from virtkit.spec.model.boot import BOOT_DISK, CheckedBootOrder
 from virtkit.spec.model.cpu import Cpu
 from virtkit.spec.model.disk import Disk, RootDisk
 from virtkit.spec.model.display import Graphics
@@ -213,7 +214,8 @@ class GuestFields(Model):
     type: GuestType = Field(default="auto", description="The virtualization it uses.")
     image: Label = Field(
         default=DEFAULT_IMAGE,
-        description="An entry of `images`, or a name that the catalogue knows.",
+        description="An entry of `images`, or a name that the catalogue knows; `none` for a blank "
+        "root disk of the size `disk`, or for no root disk.",
     )
     description: Line | None = Field(
         default=None, description="A text about it that libvirt shows (`virsh desc`)."
@@ -240,6 +242,11 @@ class GuestFields(Model):
         description="Images of discs, each copied into the pool and put into a drive; changed and "
         "ejected while the guest runs.",
         max_length=4,
+    )
+    boot: CheckedBootOrder = Field(
+        default=BOOT_DISK,
+        description="What it boots from, the first choice first: `disk` is the root disk, `cdrom` "
+        "and `network` are all of them.",
     )
     networks: tuple[InterfaceSpec, ...] | None = Field(
         default=None,
