@@ -90,7 +90,8 @@ def guest_of(text: str, facts: HostFacts = WITH_KVM) -> Guest:
 
 
 def with_image(guest: Guest) -> Guest:
-    return guest if guest.image.files else guest.with_image(files_of(guest.image))
+    has = guest.image.files or guest.image.is_none
+    return guest if has else guest.with_image(files_of(guest.image))
 
 
 def files_of(ref: ImageRef) -> ImageFiles:
