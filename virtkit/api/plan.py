@@ -326,6 +326,7 @@ def _desired(
         for each in looked_at
     ):
         facts = facts if facts.kvm else host.with_kvm(facts, say)
+    facts = host.with_disk_sources(facts, {name for each in looked_at for name in each.existing})
     desired = with_kernels(resolve(spec, facts, kept), observed, only)
     desired = with_playbooks(desired, spec, only)
     return facts, with_keys(desired, only, shared=_owned_by_another(path_of(spec)))
@@ -418,7 +419,9 @@ def decided(spec: Spec, observed: Observed) -> Decided:
                     for interface in each.record.interfaces
                     if interface.address
                 },
-                targets={v.name: v.target for v in each.record.volumes if v.target},
+                targets={v.name: v.target for v in each.record.volumes if v.target}
+                | {f"{each.record.domain}-{e.name}": e.target for e in each.record.existing},
+                sources={e.existing: e.source for e in each.record.existing},
                 confinement=Confinement(each.record.confinement, each.record.ids),
                 cloud_init=each.record.requested.get("cloud_init"),
                 uuid=each.uuid,

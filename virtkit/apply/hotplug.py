@@ -89,7 +89,10 @@ class Hotplug:
     def _leaves(self, device: etree._Element, record: GuestRecord) -> bool:
         """Whether a device is taken away now. A disk that only moves to another bus stays until the
         guest starts again."""
-        key = _source_file(device) if device.tag == "disk" else None
+        key = _source_key(device)
+        disks = (e for e in self._guest.disks if e.volume.content == "existing")
+        if key in {each.source.get("volume", each.volume.key) for each in disks}:
+            return False
         stays = (e.key == key and (e.role, e.state) != ("disk", "deleting") for e in record.volumes)
         return self._is_live_device(device) and not any(stays) and not _has_drive(device)
 
@@ -205,7 +208,7 @@ def _is_device(path: str) -> bool:
 
 def _is_new(device: etree._Element, live: etree._Element) -> bool:
     """Whether a running guest lacks a device, and not only has its disk on another bus."""
-    key = _source_file(device) if device.tag == "disk" else None
+    key = _source_key(device)
     return not key or not diff.disk_target(live, key)
 
 
@@ -213,6 +216,13 @@ def _source_file(disk: etree._Element) -> str | None:
     """The file that a disk has, or a drive has in it; None where there is none."""
     source = disk.find("source")
     return source.get("file") if source is not None else None
+
+
+def _source_key(device: etree._Element) -> str | None:
+    """The file, block device or volume that a disk has; None where it has none, or is no disk."""
+    source = device.find("source") if device.tag == "disk" else None
+    values = [source.get(key) for key in ("file", "dev", "volume")] if source is not None else []
+    return next(filter(None, values), None)
 
 
 def _has_drive(device: etree._Element) -> bool:

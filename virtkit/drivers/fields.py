@@ -120,6 +120,10 @@ FIELDS: Mapping[str, Field] = {
     "disks.discard": Field(
         effect="restart", in_device="driver/@discard", traceless=True, sparse=True
     ),
+    "disks.existing": Field(effect="restart", traceless=True, sparse=True),
+    "disks.format": Field(effect="restart", traceless=True, sparse=True),
+    "disks.readonly": Field(effect="restart", in_device="readonly", traceless=True, sparse=True),
+    "disks.shared": Field(effect="restart", in_device="shareable", traceless=True, sparse=True),
     "disks.io": Field(effect="restart", in_device="driver/@io", traceless=True, sparse=True),
     "disks.keep": Field(effect="none"),
     "disks.mount": Field(effect="restart", action="follow", traceless=True),

@@ -63,6 +63,7 @@ UML = replace(
             ("disks.bus", "disks.cache", "disks.discard", "disks.io"),
             "User-Mode Linux opens its disks by itself, and on no bus",
         ),
+        "disks.shared": "User-Mode Linux opens its disks for itself alone",
         "privileged": "it has its own kernel; only containers have this",
     },
     confined={"userns": LXC.confined["userns"]},

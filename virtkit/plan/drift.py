@@ -158,8 +158,6 @@ class DriftCheck:
         none of ours."""
         place_in_device = "/".join(diff.split_path(path)[2:])
         place = "/".join(diff.split_path(path)[:2])
-        if "backingStore" in diff.split_path(path):
-            return ""  # a disk's backing file, and not what is on it
         documents = (self._wanted, self._before, self._live)
         devices = [diff.element_at(each, place) for each in documents if each is not None]
         device = next((each for each in devices if each is not None), None)
@@ -167,10 +165,11 @@ class DriftCheck:
             return ""
         if device.tag == "interface":
             return _with_part(f"networks.{self._network(device)}", place_in_device)
-        if device.get("device") == "cdrom" and (
-            number := drive_number(device.findtext("serial", ""))
-        ):
-            return _with_part(f"cdroms.{number}", place_in_device)
+        if field := self._by_serial(device):
+            moves = not field.startswith("cdroms") and self._moves(_source(device))
+            return f"{field}.bus" if moves else _with_part(field, place_in_device)
+        if "backingStore" in diff.split_path(path):
+            return ""  # a disk's backing file, and not what is on it
         source = device.find("source")
         path = source.get("file") or source.get("dir") or "" if source is not None else ""
         name = path.rpartition("/")[2]
@@ -185,6 +184,19 @@ class DriftCheck:
                 f"disks.{disk}" if place.startswith(f"devices/filesystem[{LAYER_FOLDER}/") else ""
             )
         return _with_part("disk" if disk == "root" else f"disks.{disk}", place_in_device)
+
+    def _by_serial(self, disk: etree._Element) -> str:
+        """The field of a drive, or of a disk that the host has already, or had: which tell by no
+        volume's name whose they are. Empty where it is none of these."""
+        serial = disk.findtext("serial", "")
+        if disk.get("device") == "cdrom":
+            number = drive_number(serial)
+            return f"cdroms.{number}" if number else ""
+        names = {e.name for e in self._guest.disks if e.volume.content == "existing"}
+        names |= {each.name for each in self._record.existing}
+        if disk.tag != "disk" or serial not in names:
+            return ""
+        return "disk" if serial == "root" else f"disks.{serial}"
 
     def _moves(self, volume: str) -> bool:
         """Whether the running guest has a disk on another bus than it should."""
@@ -205,6 +217,15 @@ class DriftCheck:
         source = device.find("source")
         source_name = source.get("network", source.get("bridge", "")) if source is not None else ""
         return names_by_mac.get(address) or source_name.removeprefix(f"{self._guest.environment}-")
+
+
+def _source(disk: etree._Element) -> str:
+    """The path, or the volume's name, of a disk's source."""
+    source = disk.find("source")
+    values = (
+        [source.get(key, "") for key in ("file", "dev", "volume")] if source is not None else []
+    )
+    return next(filter(None, values), "")
 
 
 def _with_part(field: str, place_in_device: str) -> str:

@@ -145,6 +145,10 @@ class _Comparison:
         root = f"{self._guest.domain}-root"
         if name == "disk" and root in self._made_volumes and not self._guest.volume("root"):
             self._lost.append(f"disk {root}")
+        if name.startswith("disks.") and name.endswith(".existing") and old is None:
+            volume = self._made_volumes.get(f"{self._guest.domain}-{name.split('.')[1]}")
+            if volume is not None and not volume.keep:
+                self._lost.append(f"disk {volume.name}")
         kind, _, disk = name.partition(".")
         is_made = f"{self._guest.domain}-{disk}" in self._made_volumes
         if kind == "disks" and "." not in disk and new is None and is_made and not old.get("keep"):

@@ -318,6 +318,12 @@ def _exclusive_resources(draft: Draft, problems: Problems) -> None:
     for _, guest, _, interface in _all_interfaces(draft):
         if interface.mac is not None:
             owners["MAC address", interface.mac, guest.host or default] = guest.name
+    for _, guest in draft.guests():
+        for _, disk in disk_checks.existing_disks(guest):
+            if not (disk.readonly or disk.shared):
+                name = disk.existing or ""
+                value = name if name.startswith("/") else name.replace("/", ":")
+                owners["disk", value, guest.host or default] = guest.name
     for entry, guest in draft.guests():
         for index, xml in enumerate(guest.devices):
             for resource in raw_xml.exclusive_resources(xml):

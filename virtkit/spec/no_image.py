@@ -60,7 +60,7 @@ def _told(entry: Entry) -> Iterator[Path]:
 def _root(entry: Entry, problems: Problems) -> None:
     """A root disk of which something is said, and not how large it is."""
     disk = entry.fields.disk
-    if disk.size is None and disk.model_dump(mode="json"):
+    if disk.size is None and disk.existing is None and disk.model_dump(mode="json"):
         problem = Problem(
             "the root disk of a guest without an image has no size",
             cure="add `size:`, or remove `disk:` for a guest without a root disk",

@@ -51,6 +51,7 @@ def check(entry: Entry, draft: Draft, problems: Problems) -> None:
                 )
                 problems.at(entry.node, path, problem)
         _buses(entry, driver, problems)
+        _formats(entry, driver, problems)
         _cpu_mode(entry, driver, problems)
         boots = entry.fields.kernel is not None and "kernel" not in driver.unsupported
         no_image = entry.fields.image == NO_IMAGE
@@ -136,7 +137,7 @@ def _all_disks(fields: GuestFields) -> Iterator[tuple[Path, DiskDevice]]:
 
 
 def _is_blank(disk: DiskDevice) -> bool:
-    return isinstance(disk, Disk) and disk.mount is None
+    return isinstance(disk, Disk) and disk.mount is None and disk.existing is None
 
 
 def _phrase(feature: str) -> str:
@@ -168,6 +169,21 @@ def _buses(entry: Entry, driver: Driver, problems: Problems) -> None:
                 cure=f"use one of: {', '.join(driver.buses)}",
             )
             problems.at(entry.node, (*path, "bus"), problem)
+
+
+def _formats(entry: Entry, driver: Driver, problems: Problems) -> None:
+    """Disks that exist, of a format that the type can't read."""
+    for path, disk in _all_disks(entry.fields):
+        readable = disk.existing_format in driver.existing_formats
+        if disk.existing and not readable and "disks.existing" not in driver.unsupported:
+            problem = Problem(
+                f"a guest of type {driver.type} can't have a disk of the format "
+                f"{disk.existing_format}",
+                why=f"its hypervisor reads {' and '.join(driver.existing_formats)} "
+                f"(guest {quote(entry.base)})",
+                cure="convert it: qemu-img convert -O raw FILE FILE.raw",
+            )
+            problems.at(entry.node, (*path, "existing"), problem)
 
 
 def _cpu_mode(entry: Entry, driver: Driver, problems: Problems) -> None:

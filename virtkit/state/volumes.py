@@ -33,7 +33,8 @@ class Volume:
     ``content`` says what it starts with: ``backed`` by ``source`` (a path on the host), ``copied``
     from it, ``ext4`` (formatted, label ``label``), ``blank``, ``seed``, ``file`` (of a kernel's:
     ``source`` is a path of the caller's), ``disc`` (so, too) or ``log`` (libvirt writes it; virtkit
-    only removes it).
+    only removes it). ``existing`` is no volume of virtkit's: its ``key`` is the path that the host
+    has it by, or ``POOL/VOLUME``, and no guest's ``volumes`` have it.
     """
 
     role: Literal["root", "disk", "seed", "cdrom", "console", "kernel", "initrd"]
@@ -41,7 +42,7 @@ class Volume:
     key: str
     size: int
     format: Literal["raw", "qcow2"]
-    content: Literal["backed", "copied", "ext4", "blank", "seed", "file", "disc", "log"]
+    content: Literal["backed", "copied", "ext4", "blank", "seed", "file", "disc", "log", "existing"]
     source: str = ""
     source_format: str = "raw"
     label: str = ""
@@ -57,6 +58,7 @@ class DiskTarget:
         bus: a key of its driver's ``buses``.
         options: how the spec wants it.
         device: libvirt's word for what it is.
+        kind: libvirt's word for where it is.
     """
 
     name: str
@@ -66,6 +68,15 @@ class DiskTarget:
     bus: str
     options: DiskDevice
     device: Literal["disk", "cdrom"] = "disk"
+    kind: Literal["file", "block", "volume"] = "file"
+
+    @property
+    def source(self) -> Mapping[str, str]:
+        """The attributes of its ``<source>``."""
+        if self.kind == "volume":
+            pool, _, name = self.volume.key.partition("/")
+            return {"pool": pool, "volume": name}
+        return {"dev" if self.kind == "block" else "file": self.volume.key}
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,8 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
         name = drive_name(number)
         yield volume("cdrom", name, size=0, format="raw", content="disc", source=source)
     for disk in guest.spec.disks:
+        if disk.size is None:
+            continue  # it exists
         yield volume(
             "disk",
             disk.name,
@@ -126,6 +139,27 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
         )
 
 
+def existing(guest: Guest) -> Iterator[Volume]:
+    """The disks that its host has already: used, and never touched."""
+    options: list[tuple[Literal["root", "disk"], str, DiskDevice]] = [
+        ("root", "root", guest.spec.disk),
+        *(("disk", each.name, each) for each in guest.spec.disks),
+    ]
+    for role, name, each in options:
+        if each.existing is not None:
+            source = guest.sources[each.existing]
+            yield Volume(
+                role,
+                f"{guest.domain}-{name}",
+                source.path,
+                size=0,
+                format=each.existing_format,
+                content="existing",
+                source=each.existing,
+                label="" if role == "root" else name,
+            )
+
+
 def _callers_path(guest: Guest, path: str) -> str:
     """A path of the spec on the caller's machine."""
     return path if path.startswith(("/", "~/")) else f"{guest.source_folder}/{path}"
@@ -136,9 +170,10 @@ def disks(guest: Guest) -> tuple[DiskTarget, ...]:
     drives."""
     if not guest.driver.buses:
         return ()
+    places = {each.name: place for place, each in enumerate(guest.spec.disks)}
     blocks = sorted(
-        (each for each in guest.volumes if each.role in _BLOCKS),
-        key=lambda each: _BLOCKS.index(each.role),
+        (each for each in (*guest.volumes, *existing(guest)) if each.role in _BLOCKS),
+        key=lambda each: (_BLOCKS.index(each.role), places.get(each.label, 0)),
     )
     taken = set(guest.targets.values())
     return tuple(sorted((_disk(guest, each, taken) for each in blocks), key=_order))
@@ -159,15 +194,16 @@ def _disk(guest: Guest, volume: Volume, taken: set[str]) -> DiskTarget:
     if not target.startswith(prefix):  # another type's devices have other names, another bus's too
         target = next(each for each in _targets(prefix) if each not in taken)
     taken.add(target)
-    readonly = volume.role in ("seed", "cdrom")
+    fixed = volume.role in ("seed", "cdrom")
     return DiskTarget(
         name,
         target,
         volume,
-        readonly,
+        fixed or bool(wanted.readonly),
         bus,
-        DiskDevice() if readonly else wanted,
+        DiskDevice() if fixed else wanted,
         "cdrom" if volume.role == "cdrom" else "disk",
+        guest.sources[volume.source].kind or "file" if volume.content == "existing" else "file",
     )
 
 

@@ -365,6 +365,11 @@ class GuestSpec(GuestFields):
             return (InterfaceSpec.model_construct(name=DEFAULT_NETWORK),)
         return self.networks
 
+    @property
+    def existing(self) -> tuple[str, ...]:
+        """What it has of disks that its host has already, as the spec names them."""
+        return tuple(each.existing for each in (self.disk, *self.disks) if each.existing)
+
     def is_elsewhere(self, other: GuestSpec) -> bool:
         """Whether the spec puts it on another host than ``other``."""
         return None not in (self.host, other.host) and self.host != other.host
