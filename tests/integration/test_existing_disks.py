@@ -224,12 +224,15 @@ guests:
     memory: 256MiB
     ssh_keys: [id.pub]
     networks: [front]
-    disks: [{{name: block, existing: {loop}}}, {{name: file, existing: {FOLDER}/data, readonly: true}}]
+    disks:
+      - {{name: block, existing: {loop}}}
+      - {{name: file, existing: {FOLDER}/data, readonly: true}}
 """
     lab: Lab
     with laboratory(tmp_path, "exuml", spec) as lab:
         lab.virtkit("up")
-        script = "head -c 13 /dev/ubdb; head -c 8 /dev/ubdc; printf written | dd of=/dev/ubdb seek=1024 bs=1 conv=notrunc,fsync"
+        script = "head -c 13 /dev/ubdb; head -c 8 /dev/ubdc; printf written | "
+        script += "dd of=/dev/ubdb seek=1024 bs=1 conv=notrunc,fsync"
         assert lab.virtkit("exec", "web", "--", "sh", "-c", script).out == "on the deviceprecious"
         lab.virtkit("down", "--volumes")
     assert loop.read_bytes()[:13] == b"on the device"

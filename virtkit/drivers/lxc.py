@@ -36,7 +36,10 @@ LXC = Driver(
         "cpu": f"{_OWN_KERNEL} and its processors",
         **dict.fromkeys(("disks.bus", "disks.cache", "disks.discard", "disks.io"), _NO_BLOCKS),
         **dict.fromkeys(("networks.model", "networks.queues"), "a container's card is the host's"),
-        "disks.existing": f"{_NO_BLOCKS}; what is on such a disk is not virtkit's to mount",
+        **dict.fromkeys(
+            ("disks.existing", "disks.format", "disks.readonly", "disks.shared"),
+            f"{_NO_BLOCKS}; what is on such a disk is not virtkit's to mount",
+        ),
         "disks.blank": "a container sees disks as mounted folders only; give it `mount:`",
     },
     confined={

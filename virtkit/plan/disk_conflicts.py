@@ -63,8 +63,8 @@ def _missing(disk: DiskTarget, guest: Guest, facts: HostFacts) -> Iterator[Reque
     elif source is not None and source.format not in ("", disk.volume.format):
         yield RequestError(
             f"guest {guest.name}: the disk {name} would be read as {disk.volume.format}",
-            why=f"its pool finds in it what begins as a {source.format}; the spec alone decides, as "
-            "a guest can write that into a raw disk",
+            why=f"its pool finds in it what begins as a {source.format}; the spec alone decides, "
+            "as a guest can write that into a raw disk",
             cure=f"set `format: {source.format}` if it was made as one",
             where=_where(disk, guest),
         )
