@@ -344,9 +344,7 @@ def with_keys(desired: Desired, only: Collection[str] | None, *, shared: bool) -
         desired,
         guests=tuple(
             replace(each, keys=_keys(each, shared))
-            if each.spec.ssh_keys is not None
-            and not each.image.is_none
-            and (only is None or each.name in only)
+            if each.spec.ssh_keys is not None and (only is None or each.name in only)
             else each
             for each in desired.guests
         ),
@@ -364,7 +362,8 @@ def _owned_by_another(path: str) -> bool:
 def _keys(guest: Guest, shared: bool) -> tuple[str, ...] | None:
     """The keys that the spec names; None where they can't be read, or where nobody knows whose they
     are: whether they are needed, others tell."""
-    if shared and any(each.startswith("~/") for each in guest.spec.ssh_keys or ()):
+    of_home = any(each.startswith("~/") for each in guest.spec.ssh_keys or ())
+    if guest.image.is_none or (shared and of_home):
         return None
     try:
         return public_keys.canonical(access.authorized_keys(guest))
@@ -419,9 +418,8 @@ def decided(spec: Spec, observed: Observed) -> Decided:
                     for interface in each.record.interfaces
                     if interface.address
                 },
-                targets={v.name: v.target for v in each.record.volumes if v.target}
-                | {f"{each.record.domain}-{e.name}": e.target for e in each.record.existing},
-                sources={e.existing: e.source for e in each.record.existing},
+                targets=each.record.targets,
+                sources=each.record.sources,
                 confinement=Confinement(each.record.confinement, each.record.ids),
                 cloud_init=each.record.requested.get("cloud_init"),
                 uuid=each.uuid,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from virtkit.spec.model import drive_number
 from virtkit.state import public_keys
 from virtkit.state.desired import Guest, Volume
 from virtkit.state.observed import Observed, ObservedGuest
-from virtkit.state.record import Cause
+from virtkit.state.record import Cause, VolumeRecord
 
 
 @dataclass
@@ -108,7 +108,7 @@ class _Comparison:
             if name == "image" or (name == "type" and record.type == guest.driver.type):
                 continue
             yield FieldChange(name, old, new, effect=self._effect(name, old, new))
-            self._add_lost_disk(name, old, new)
+            self._lost += _lost_disks(name, old, new, guest, self._made_volumes)
             if name.startswith("disks.") and name.endswith(".mount") and old is None:
                 self._errors.append(_blank(guest, name.split(".")[1]))
         if record.image_identity != guest.image.identity:
@@ -139,20 +139,6 @@ class _Comparison:
         cause: Cause = "unfinished" if again or not self._current.record.finished else "spec"
         effect = self._effect("playbooks", before, None)
         yield FieldChange("playbooks", before, list(wanted.names), cause, effect)
-
-    def _add_lost_disk(self, name: str, old: Any, new: Any) -> None:
-        """Notes the loss of a disk that leaves the spec; one that is kept stays in the pool."""
-        root = f"{self._guest.domain}-root"
-        if name == "disk" and root in self._made_volumes and not self._guest.volume("root"):
-            self._lost.append(f"disk {root}")
-        if name.startswith("disks.") and name.endswith(".existing") and old is None:
-            volume = self._made_volumes.get(f"{self._guest.domain}-{name.split('.')[1]}")
-            if volume is not None and not volume.keep:
-                self._lost.append(f"disk {volume.name}")
-        kind, _, disk = name.partition(".")
-        is_made = f"{self._guest.domain}-{disk}" in self._made_volumes
-        if kind == "disks" and "." not in disk and new is None and is_made and not old.get("keep"):
-            self._lost.append(f"disk {self._guest.domain}-{disk}")
 
     def _effect(self, name: str, old: Any, new: Any) -> Effect:
         """What it costs this guest, in the state that it is in."""
@@ -299,6 +285,29 @@ class _Comparison:
         staged = staged_causes(self._current)
         names = [field, *(name for name in staged if _explained(field, {name}))]
         return next((staged[name] for name in names if name in staged), "drift")
+
+
+def _lost_disks(
+    name: str, old: Any, new: Any, guest: Guest, made: Mapping[str, VolumeRecord]
+) -> Iterable[str]:
+    """The disks that go with a change of the field ``name``; one that is kept stays in the pool.
+
+    Args:
+        made: the guest's volumes, by name.
+    """
+    root = f"{guest.domain}-root"
+    if name == "disk" and root in made and not guest.volume("root"):
+        yield f"disk {root}"
+    kind, _, disk = name.partition(".")
+    if kind == "disks" and "." not in disk and new is None and not old.get("keep"):
+        volume = f"{guest.domain}-{disk}"
+    elif kind == "disks" and disk.endswith(".existing") and old is None:
+        volume = f"{guest.domain}-{disk.partition('.')[0]}"
+    else:
+        return
+    # of one that the host had already, there is no volume
+    if volume in made and not made[volume].keep:
+        yield f"disk {volume}"
 
 
 def _unlisted(current: ObservedGuest, observed: Observed) -> bool:

@@ -14,14 +14,14 @@ from virtkit import drivers
 from virtkit.drivers import Blocker, Driver
 from virtkit.drivers.fields import FIELDS
 from virtkit.errors import RequestError
-from virtkit.facts import DiskSource, HostFacts
+from virtkit.facts import HostFacts
+from virtkit.plan import existing_disks
 from virtkit.spec import model
 from virtkit.spec.defaults import completed
 from virtkit.state import addresses
 from virtkit.state.desired import (
     Confinement,
     Decided,
-    DecidedGuest,
     Desired,
     Guest,
     ImageRef,
@@ -56,6 +56,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     for name, guest in spec.guests.items():
         driver, why, _ = chosen[name]
         decided_guest = decided.guests.get(name)
+        recorded = decided_guest.cloud_init if decided_guest else None
         next_confinement = _confinement(spec, guest, driver, facts, decided, taken)
         guests.append(
             Guest(
@@ -79,11 +80,9 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                     )
                     for index in range(len(guest.interfaces))
                 ),
-                requested=requested(
-                    spec, guest, decided_guest.cloud_init if decided_guest else None
-                ),
+                requested=requested(spec, guest, recorded),
                 targets=decided_guest.targets if decided_guest else {},
-                sources=_sources(guest, facts, decided_guest),
+                sources=existing_disks.sources(guest, facts, decided_guest),
                 confinement=_kept_confinement(guest, driver, decided) or next_confinement,
                 next_confinement=next_confinement,
                 host_cpus=facts.cpus,
@@ -202,26 +201,6 @@ def _kept_confinement(
     )
 
 
-def _sources(
-    guest: model.GuestSpec, facts: HostFacts, decided_guest: DecidedGuest | None
-) -> dict[str, DiskSource]:
-    """The disks that its host has already; one that is gone is what it was, or what its name says:
-    whether it is needed, others tell."""
-    kept = decided_guest.sources if decided_guest else {}
-    answer = {}
-    for name in guest.existing:
-        now = facts.disk_sources.get(name)
-        if now is not None and now.kind:
-            answer[name] = now
-        elif name in kept:
-            answer[name] = kept[name]
-        elif not name.startswith("/"):
-            answer[name] = DiskSource("volume", name)
-        else:
-            answer[name] = DiskSource("block" if name.startswith("/dev/") else "file", name)
-    return answer
-
-
 def _image(spec: model.Spec, guest: model.GuestSpec, decided: Decided) -> ImageRef:
     if guest.image == model.NO_IMAGE:
         return ImageRef.none()
@@ -254,14 +233,8 @@ def _network_positions(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str,
 def _guest_positions(spec: model.Spec, name: str) -> dict[str, str]:
     """Where in the spec a guest stands (``""``), and what it names of raw XML and of files."""
     keys = ("", "template", "devices", "kernel", "cdroms")
-    guest, answer = spec.guests[name], {}
-    for index, disk in enumerate(guest.disks):
-        if disk.existing is not None:
-            answer[disk.existing] = spec.where(("guests", name, "disks", index, "existing"))
-    if guest.disk.existing is not None:
-        answer[guest.disk.existing] = spec.where(("guests", name, "disk", "existing"))
     plain = {key: spec.where(("guests", name, *filter(None, [key]))) for key in keys}
-    return answer | plain
+    return plain | existing_disks.positions(spec, name)
 
 
 def _uuid(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -> str:

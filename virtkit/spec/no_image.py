@@ -13,7 +13,7 @@ from virtkit.spec.problem import Problem
 
 _DEFAULTS = GuestFields.model_construct()
 #: What a guest is told by its seed, or by ssh.
-_TOLD = ("user", "ssh_keys", CLOUD_INIT, "user_data", "password", "playbooks")
+_IN_SEED = ("user", "ssh_keys", CLOUD_INIT, "user_data", "password", "playbooks")
 #: Those of them that are no loss where `defaults` has them for all guests.
 _LOGIN = ("user", "ssh_keys")
 
@@ -35,7 +35,7 @@ def check(draft: Draft, problems: Problems) -> None:
 
 def _seed(entry: Entry, problems: Problems) -> None:
     """Keys that need a system which reads its seed."""
-    for path in _told(entry):
+    for path in _unread(entry):
         name = f"`{path[-1]}:`"
         problem = Problem(
             f"a guest without an image can't have {name}",
@@ -45,8 +45,8 @@ def _seed(entry: Entry, problems: Problems) -> None:
         problems.at(entry.node, path, problem)
 
 
-def _told(entry: Entry) -> Iterator[Path]:
-    for key in _TOLD:
+def _unread(entry: Entry) -> Iterator[Path]:
+    for key in _IN_SEED:
         value = entry.written_cloud_init if key == CLOUD_INIT else getattr(entry.fields, key)
         node = entry.node.entries.get(key)
         common = key in _LOGIN and node is not None and node.path[:1] == ("defaults",)

@@ -171,6 +171,18 @@ class GuestRecord:
         return [each for each in addresses if each]
 
     @property
+    def targets(self) -> dict[str, str]:
+        """The device names of its disks, by volume; of those that exist by the name that a volume
+        of theirs would have."""
+        existing = {f"{self.domain}-{each.name}": each.target for each in self.existing}
+        return {each.name: each.target for each in self.volumes if each.target} | existing
+
+    @property
+    def sources(self) -> dict[str, DiskSource]:
+        """The disks that its host had already, as the spec names them."""
+        return {each.existing: each.source for each in self.existing}
+
+    @property
     def given_macs(self) -> dict[tuple[str, int], str]:
         """The MACs that the spec did not say, by the network's name and which interface on it."""
         requested = self.requested.get("networks")
