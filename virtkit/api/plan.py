@@ -362,11 +362,10 @@ def _owned_by_another(path: str) -> bool:
 def _keys(guest: Guest, shared: bool) -> tuple[str, ...] | None:
     """The keys that the spec names; None where they can't be read, or where nobody knows whose they
     are: whether they are needed, others tell."""
-    of_home = any(each.startswith("~/") for each in guest.spec.ssh_keys or ())
-    if guest.image.is_none or (shared and of_home):
+    if shared and any(each.startswith("~/") for each in guest.spec.ssh_keys or ()):
         return None
     try:
-        return public_keys.canonical(access.authorized_keys(guest))
+        return None if guest.image.is_none else public_keys.canonical(access.authorized_keys(guest))
     except RequestError:
         return None
 
