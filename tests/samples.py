@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from virtkit.api.plan import decided
-from virtkit.facts import DriverFacts, HostFacts, KvmVerdict, NoUserns, Pool, UsedSubnet
+from virtkit.facts import DiskSource, DriverFacts, HostFacts, KvmVerdict, NoUserns, Pool, UsedSubnet
 from virtkit.plan.resolve import resolve
 from virtkit.seed import SshKeys
 from virtkit.spec import Spec, read_text
@@ -69,6 +69,7 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         identity=data.get("identity", ""),
         missing_programs=frozenset(data.get("missing_programs", ())),
         no_userns=NoUserns(**data["no_userns"]) if "no_userns" in data else None,
+        disk_sources={n: DiskSource(**each) for n, each in data.get("disk_sources", {}).items()},
     )
 
 
@@ -90,7 +91,8 @@ def guest_of(text: str, facts: HostFacts = WITH_KVM) -> Guest:
 
 
 def with_image(guest: Guest) -> Guest:
-    return guest if guest.image.files else guest.with_image(files_of(guest.image))
+    has = guest.image.files or guest.image.is_none
+    return guest if has else guest.with_image(files_of(guest.image))
 
 
 def files_of(ref: ImageRef) -> ImageFiles:
@@ -173,7 +175,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
 
 
 def images_of(guests: Iterable[Guest]) -> dict[str, StoredImage]:
-    refs = {each.image.identity: each.image for each in guests}
+    refs = {each.image.identity: each.image for each in guests if not each.image.is_none}
     stored = [(each, each.files or files_of(each)) for each in refs.values()]
     return {f.content: StoredImage(r.name, (r.identity,), f, made=True) for r, f in stored}
 

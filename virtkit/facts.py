@@ -110,6 +110,25 @@ class Room:
 
 
 @dataclass(frozen=True)
+class DiskSource:
+    """A disk that a host has, whatever virtkit does.
+
+    Attributes:
+        kind: libvirt's word for it, as in ``<disk type=…>``: a ``volume`` is one that has no path.
+            Empty where there is none, or it is no disk.
+        path: its path on the host; of a ``volume`` ``POOL/VOLUME``.
+        format: what its pool finds in it: it may be a guest's words. Empty where nobody looked.
+        why: why there is none, and ``cure`` what brings it.
+    """
+
+    kind: Literal["", "file", "block", "volume"]
+    path: str
+    format: Literal["", "raw", "qcow2"] = ""
+    why: str = ""
+    cure: str = ""
+
+
+@dataclass(frozen=True)
 class HostFacts:
     """One host. ``connections`` is keyed by URI scheme (``qemu``, ``lxc``).
 
@@ -128,6 +147,8 @@ class HostFacts:
         missing_programs: programs of guest types (``Driver.programs``) that are not on the host.
         unfit_programs: those that are and can't run on its processor, and why.
         subordinate_ids: what users of the host have for namespaces of their own (/etc/subuid).
+        disk_sources: the disks that the spec names with ``existing:``, by what it says; without
+            those that nobody could look for.
         networks_without_dnsmasq: libvirt's active networks whose dnsmasq (DHCP and DNS) has ended.
     """
 
@@ -145,4 +166,5 @@ class HostFacts:
     missing_programs: frozenset[str] = frozenset()
     unfit_programs: Mapping[str, str] = field(default_factory=dict)
     subordinate_ids: frozenset[range] = frozenset()
+    disk_sources: Mapping[str, DiskSource] = field(default_factory=dict)
     networks_without_dnsmasq: frozenset[str] = frozenset()

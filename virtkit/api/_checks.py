@@ -39,11 +39,13 @@ def object_xml(desired: Guest | Network, spec: Spec) -> str:
     return xml
 
 
-def _file(guest: Guest, path: str) -> Path:
+def _file(guest: Guest, path: str, key: str = "kernel") -> Path:
     file = Path(guest.source_folder, Path(path).expanduser())
     if not file.is_file():
         raise RequestError(
-            f"guest {guest.name}: there is no file {file}", cure="correct the path in the spec"
+            f"guest {guest.name}: there is no file {file}",
+            cure="correct the path in the spec",
+            where=guest.where(key),
         )
     return file
 
@@ -109,3 +111,5 @@ def _check_files(guest: Guest) -> None:
         images.check_boot(_file(guest, guest.spec.kernel.path), "kernel")
         if guest.spec.kernel.initrd:
             images.check_boot(_file(guest, guest.spec.kernel.initrd), "initrd")
+    for path in guest.spec.cdroms:
+        images.check_disc(_file(guest, path, "cdroms"))

@@ -32,8 +32,10 @@ def _placed(change: Change, spec: Spec) -> Change:
 
 
 def _path(spec: Spec, change: Change, field: str) -> Path:
-    """The keys of a reason's field: disks and networks stand in lists."""
+    """The keys of a reason's field: disks, networks and discs stand in lists."""
     first, *rest = field.split(".")
+    if first == "cdroms" and rest:
+        return (first, int(rest[0]) - 1)
     if first not in ("disks", "networks") or not rest or change.name not in spec.guests:
         return (first, *rest)
     guest = spec.guests[change.name]

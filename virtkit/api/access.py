@@ -23,6 +23,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import MAX_AGENT_INPUT, CommandResult, Unreachable
 from virtkit.spec import Spec, format_size
+from virtkit.spec.model import NO_IMAGE
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import GuestRecord
 from virtkit.xml import tree
@@ -51,11 +52,23 @@ def login(spec: Spec, guest: str) -> Login:
 
 
 def _login(spec: Spec, host_state: HostState, guest: ObservedGuest) -> Login:
+    if guest.record.image_identity == NO_IMAGE:
+        raise _no_image(spec, guest.record, host_state.host.name)
     addresses, looked = access.addresses(host_state.host, guest.record)
     if not addresses:
         raise _no_address(spec, guest.record, host_state.host.name, looked)
     hosts = update_known_hosts(spec.name, host_state)
     return access.login(host_state.host, guest.record, addresses[0], spec.folder, hosts)
+
+
+def _no_image(spec: Spec, record: GuestRecord, host: str) -> VirtkitError:
+    """The error for a guest that nobody gave a login or a host key."""
+    return VirtkitError(
+        f"virtkit has no way into guest {record.guest}: it was made without an image",
+        why="whoever installs its system decides who may log in, and virtkit knows no key of it",
+        cure=f"use ssh itself; `{spec.command('console', record.guest)}` shows its console",
+        where=f"{host} guest/{record.guest}",
+    )
 
 
 def _no_address(spec: Spec, record: GuestRecord, host: str, looked: Sequence[str]) -> VirtkitError:

@@ -326,6 +326,7 @@ def _desired(
         for each in looked_at
     ):
         facts = facts if facts.kvm else host.with_kvm(facts, say)
+    facts = host.with_disk_sources(facts, {name for each in looked_at for name in each.existing})
     desired = with_kernels(resolve(spec, facts, kept), observed, only)
     desired = with_playbooks(desired, spec, only)
     return facts, with_keys(desired, only, shared=_owned_by_another(path_of(spec)))
@@ -364,7 +365,7 @@ def _keys(guest: Guest, shared: bool) -> tuple[str, ...] | None:
     if shared and any(each.startswith("~/") for each in guest.spec.ssh_keys or ()):
         return None
     try:
-        return public_keys.canonical(access.authorized_keys(guest))
+        return None if guest.image.is_none else public_keys.canonical(access.authorized_keys(guest))
     except RequestError:
         return None
 
@@ -416,7 +417,8 @@ def decided(spec: Spec, observed: Observed) -> Decided:
                     for interface in each.record.interfaces
                     if interface.address
                 },
-                targets={v.name: v.target for v in each.record.volumes if v.target},
+                targets=each.record.targets,
+                sources=each.record.sources,
                 confinement=Confinement(each.record.confinement, each.record.ids),
                 cloud_init=each.record.requested.get("cloud_init"),
                 uuid=each.uuid,

@@ -5,6 +5,7 @@ The running guest's state is read from its live XML, so each step may run again.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Mapping
 
@@ -16,6 +17,7 @@ from virtkit.drivers.fields import LiveAction
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
 from virtkit.progress import Progress
+from virtkit.spec.model import drive_number
 from virtkit.state.desired import Guest
 from virtkit.state.record import GuestRecord
 from virtkit.xml import diff, tree
@@ -49,6 +51,7 @@ class Hotplug:
         if "description" in record.detaching and diff.element_at(live, "description") is not None:
             progress("description")
             self._host.domains.describe(self._driver, self._guest.domain, None)
+        self._eject(live, record, progress)
         paths = [each for each in record.detaching if _is_device(each)]
         for path in paths:
             device = diff.element_at(live, path)
@@ -57,13 +60,41 @@ class Hotplug:
                 self._host.domains.detach_device(self._driver, self._guest.domain, _text(device))
         self._wait_gone(paths, record, progress)
 
+    def _eject(self, live: etree._Element, record: GuestRecord, say: Say) -> None:
+        """Takes out the discs that are not to stay as they are: the record lists none of them as
+        made."""
+        changing = {e.key for e in record.volumes if e.role == "cdrom" and e.state != "made"}
+        for drive in live.iterfind("./devices/disk[@device='cdrom']"):
+            if _source_file(drive) in changing:
+                say(drive.findtext("serial", ""))
+                empty = copy.deepcopy(drive)
+                for each in empty.findall("source"):
+                    empty.remove(each)
+                try:
+                    self._host.domains.change_disc(self._driver, self._guest.domain, _text(empty))
+                except VirtkitError as error:
+                    raise self._held(drive, error) from error
+
+    def _held(self, drive: etree._Element, error: VirtkitError) -> VirtkitError:
+        """The error about a disc that does not come out."""
+        return VirtkitError(
+            f"guest {self._guest.name} does not give back the disc in "
+            f"{drive.findtext('serial', '')}",
+            why=error.why or error.what,
+            cure="unmount it in the guest (`eject /dev/sr0`), then run again; or restart the "
+            f"guest: {self._restart_command}",
+            where=f"{self._host.name} guest/{self._guest.name}",
+        )
+
     def _leaves(self, device: etree._Element, record: GuestRecord) -> bool:
         """Whether a device is taken away now. A disk that only moves to another bus stays until the
         guest starts again."""
-        source = device.find("source")
-        key = source.get("file") if device.tag == "disk" and source is not None else None
+        key = _source_key(device)
+        disks = (e for e in self._guest.disks if e.volume.content == "existing")
+        if key in {each.source.get("volume", each.volume.key) for each in disks}:
+            return False
         stays = (e.key == key and (e.role, e.state) != ("disk", "deleting") for e in record.volumes)
-        return self._is_live_device(device) and not any(stays)
+        return self._is_live_device(device) and not any(stays) and not _has_drive(device)
 
     def _wait_gone(self, paths: list[str], record: GuestRecord, progress: Progress) -> None:
         end = time.monotonic() + _DETACH_TIMEOUT
@@ -106,6 +137,15 @@ class Hotplug:
                         self._driver, self._guest.domain, _text(device)
                     )
 
+    def _change_discs(self, wanted: etree._Element, live: etree._Element, say: Say) -> None:
+        """Discs for the drives that lack theirs."""
+        for drive in wanted.iterfind("./devices/disk[@device='cdrom']"):
+            name = drive.findtext("serial", "")
+            current = live.find(f"./devices/disk[@device='cdrom'][serial='{name}']")
+            if drive_number(name) and current is not None and not _source_file(current):
+                say(name)
+                self._host.domains.change_disc(self._driver, self._guest.domain, _text(drive))
+
     def _set_memory(self, _wanted: etree._Element, live: etree._Element, say: Say) -> None:
         """Memory, within what the guest was started with."""
         size = self._guest.spec.memory
@@ -143,7 +183,8 @@ class Hotplug:
             self._host.domains.describe(self._driver, self._guest.domain, text)
 
     def _is_live_device(self, device: etree._Element) -> bool:
-        return self._is_live_field(_DEVICES[str(device.tag)])
+        is_drive = device.get("device") == "cdrom"
+        return self._is_live_field("cdroms.NAME" if is_drive else _DEVICES[str(device.tag)])
 
     def _is_live_field(self, field: str) -> bool:
         return self._driver.effect(field) == "live"
@@ -152,6 +193,7 @@ class Hotplug:
 #: What gives a running guest what it lacks, by the action that a field's row names; in this order.
 ACTIONS: Mapping[LiveAction, Callable[[Hotplug, etree._Element, etree._Element, Say], None]] = {
     "plug": Hotplug._plug,
+    "change_discs": Hotplug._change_discs,
     "set_memory": Hotplug._set_memory,
     "set_cpus": Hotplug._set_cpus,
     "grow": Hotplug._grow,
@@ -166,9 +208,29 @@ def _is_device(path: str) -> bool:
 
 def _is_new(device: etree._Element, live: etree._Element) -> bool:
     """Whether a running guest lacks a device, and not only has its disk on another bus."""
-    source = device.find("source")
-    key = source.get("file") if device.tag == "disk" and source is not None else None
+    key = _source_key(device)
     return not key or not diff.disk_target(live, key)
+
+
+def _source_file(disk: etree._Element) -> str | None:
+    """The file that a disk has, or a drive has in it; None where there is none."""
+    source = disk.find("source")
+    return source.get("file") if source is not None else None
+
+
+def _source_key(device: etree._Element) -> str | None:
+    """The file, block device or volume that a disk has; None where it has none, or is no disk."""
+    source = device.find("source") if device.tag == "disk" else None
+    values = [source.get(key) for key in ("file", "dev", "volume")] if source is not None else []
+    return next(filter(None, values), None)
+
+
+def _has_drive(device: etree._Element) -> bool:
+    """Whether a running guest's controller has a drive, which stays until that starts again."""
+    if device.tag != "controller" or (devices := device.getparent()) is None:
+        return False
+    bus = device.get("type")
+    return devices.find(f"./disk[@device='cdrom']/target[@bus='{bus}']") is not None
 
 
 def _text(device: etree._Element) -> str:

@@ -22,7 +22,7 @@ def make_volume(storage: Storage, volume: Volume, progress: Progress) -> None:
     Raises:
         RequestError: the caller's file that it starts with is gone.
     """
-    if volume.content == "file":
+    if volume.content in ("file", "disc"):
         source = filesystems.existing_file(Path(volume.source))
         storage.create(_xml(volume, source.stat().st_size))
         storage.upload(volume.name, source, Meter(progress, f"uploading {source.name}"))

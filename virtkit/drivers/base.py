@@ -96,6 +96,11 @@ class Driver:
             its own.
         buses: those that its disks can be on, by libvirt's words, its own first; empty where it
             has no disks.
+        existing: libvirt's kinds of disks that are there already (``file``, ``block``, ``volume``)
+            and that its disks can be; empty where they can't.
+        existing_formats: what these may hold.
+        drive_buses: the buses that drives for discs can be on, its own first; the last is one that
+            the kernel of a built image has a driver for. Empty where it has no drives.
         cpu_modes: the words for a guest's processor that are no named model, and that it takes.
         cpu_mode, cpu_model: the CPU that the template states, where it states one.
         tb_cache: MiB for translated code, where the hypervisor translates.
@@ -138,6 +143,9 @@ class Driver:
     confined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs_built_image: bool = False
     buses: Mapping[str, Bus] = field(default_factory=lambda: VIRTIO)
+    existing: tuple[str, ...] = ("file", "block")
+    existing_formats: tuple[str, ...] = ("raw",)
+    drive_buses: tuple[str, ...] = ()
     cpu_modes: tuple[str, ...] = ()
     cpu_mode: str = ""
     cpu_model: str = ""

@@ -1,8 +1,8 @@
 """What each field of a guest is: one row a field. Whoever needs to know looks here.
 
-The keys are a guest's fields, and the parts of some. ``disks`` and ``networks`` stand for a disk or
-an interface that comes or goes, ``disks.size`` for a change of one, and ``disks.bus`` for one of
-the root disk, too. Drivers say where a change costs them something else.
+The keys are a guest's fields, and the parts of some. ``disks``, ``networks`` and ``cdroms`` stand
+for a disk, an interface or a drive that comes or goes, ``disks.size`` for a change of one, and
+``disks.bus`` for one of the root disk, too. Drivers say where a change costs them something else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from virtkit.drivers.effects import Effect
 #: ``playbooks`` and ``follow`` are steps of their own (apply/steps.py); the others are in
 #: apply/hotplug.py.
 LiveAction = Literal[
-    "autostart", "describe", "follow", "grow", "playbooks", "plug", "set_cpus", "set_memory"
+    "autostart",
+    "change_discs",
+    "describe",
+    "follow",
+    "grow",
+    "playbooks",
+    "plug",
+    "set_cpus",
+    "set_memory",
 ]
 
 
@@ -32,6 +40,7 @@ class Field:
         in_device: where it stands in the XML of its device, where it is a part of one.
         max_xml_path: where its maximum stands, which a running guest can be given; ``max`` has a
             part for it.
+        beside: fields whose change is seen at its places, too.
         number: what it counts, where it is a number; ``mixed``: its parts are numbers.
         traceless: its change can't always be seen in a running guest's XML: it is a file's, or
             takes something out that libvirt may have chosen itself.
@@ -47,6 +56,7 @@ class Field:
     xml_paths: tuple[str, ...] = ()
     in_device: str = ""
     max_xml_path: str = ""
+    beside: tuple[str, ...] = ()
     number: Literal["", "bytes", "count", "mixed"] = ""
     traceless: bool = False
     seed: bool = False
@@ -70,6 +80,15 @@ FIELDS: Mapping[str, Field] = {
     "after": Field(effect="none"),
     "allow": Field(effect="none"),
     "autostart": Field(effect="live", action="autostart"),
+    "boot": Field(
+        effect="restart",
+        in_device="boot",
+        beside=("cdroms", "disk", "disks", "image", "networks"),
+        traceless=True,
+        sparse=True,
+    ),
+    "cdroms": Field(effect="restart", sparse=True),
+    "cdroms.disc": Field(effect="live", action="change_discs", in_device="source"),
     "cloud_init": Field(effect="recreate"),
     "console": Field(effect="restart"),
     "cpus": Field(
@@ -92,6 +111,7 @@ FIELDS: Mapping[str, Field] = {
         effect="restart",
         action="plug",
         xml_paths=("devices/controller[scsi 0]",),
+        beside=("cdroms",),
         seed=True,
         first_boot=True,
     ),
@@ -100,6 +120,10 @@ FIELDS: Mapping[str, Field] = {
     "disks.discard": Field(
         effect="restart", in_device="driver/@discard", traceless=True, sparse=True
     ),
+    "disks.existing": Field(effect="restart", traceless=True, sparse=True),
+    "disks.format": Field(effect="restart", traceless=True, sparse=True),
+    "disks.readonly": Field(effect="restart", in_device="readonly", traceless=True, sparse=True),
+    "disks.shared": Field(effect="restart", in_device="shareable", traceless=True, sparse=True),
     "disks.io": Field(effect="restart", in_device="driver/@io", traceless=True, sparse=True),
     "disks.keep": Field(effect="none"),
     "disks.mount": Field(effect="restart", action="follow", traceless=True),
@@ -115,6 +139,7 @@ FIELDS: Mapping[str, Field] = {
     "kernel": Field(  # another content of its files leaves no trace
         effect="restart",
         xml_paths=("os/boot", "os/kernel", "os/initrd", "os/cmdline"),
+        beside=("boot",),
         traceless=True,
     ),
     "max": Field(effect="restart", number="mixed"),
@@ -158,6 +183,8 @@ IN_SEED = frozenset(name for name, row in FIELDS.items() if row.seed)
 FOLLOWED = frozenset(name for name, row in FIELDS.items() if row.seed or row.follows)
 #: Those that cloud-init sets right at a guest's first boot only.
 FIRST_BOOT = frozenset(name for name, row in FIELDS.items() if row.first_boot)
+#: The fields that are lists of devices; a reason has the device's name after theirs.
+DEVICE_LISTS = ("cdroms", "disks", "networks")
 _NO_FIELD = Field(effect="restart")
 #: The fields that a running guest has up to a limit, which ``max`` may give.
 _LIMITED = frozenset(name for name, row in FIELDS.items() if row.max_xml_path)
@@ -166,7 +193,7 @@ _LIMITED = frozenset(name for name, row in FIELDS.items() if row.max_xml_path)
 def row_key(field: str) -> str:
     """The key of a reason's field in ``FIELDS``: ``disks.data.size`` is ``disks.size``."""
     first, *rest = field.split(".")
-    if first in ("disks", "networks"):
+    if first in DEVICE_LISTS:
         return ".".join([first, *rest[1:]])
     part = ".".join(["disks" if first == "disk" and rest else first, *rest[:1]])
     return part if part in FIELDS else first
@@ -193,6 +220,12 @@ def part_at(device: str, place: str) -> str:
         if first == device and row.in_device and f"{place}/".startswith(f"{row.in_device}/"):
             return part
     return ""
+
+
+def device_field_at(place: str) -> str:
+    """The field that stands at a place in the XML of many devices; empty where none does."""
+    rows = ((name, row.in_device) for name, row in FIELDS.items() if "." not in name)
+    return next((name for name, own in rows if own and f"{place}/".startswith(f"{own}/")), "")
 
 
 def limited_at(place: str) -> str:

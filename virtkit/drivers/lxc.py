@@ -29,11 +29,17 @@ LXC = Driver(
     unsupported={
         "kernel": _OWN_KERNEL,
         "firmware": f"{_OWN_KERNEL} and has no firmware",
+        "boot": f"{_OWN_KERNEL} and boots from no device",
+        "cdroms": "libvirt gives containers no drives",
         "sound": "libvirt gives containers no sound card",
         "graphics": "libvirt gives containers no display",
         "cpu": f"{_OWN_KERNEL} and its processors",
         **dict.fromkeys(("disks.bus", "disks.cache", "disks.discard", "disks.io"), _NO_BLOCKS),
         **dict.fromkeys(("networks.model", "networks.queues"), "a container's card is the host's"),
+        **dict.fromkeys(
+            ("disks.existing", "disks.format", "disks.readonly", "disks.shared"),
+            f"{_NO_BLOCKS}; what is on such a disk is not virtkit's to mount",
+        ),
         "disks.blank": "a container sees disks as mounted folders only; give it `mount:`",
     },
     confined={

@@ -19,6 +19,9 @@ QEMU = Driver(
         "scsi": Bus("sd", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{name}"),
         "sata": Bus("sd", "/dev/disk/by-id/ata-QEMU_HARDDISK_{name}"),
     },
+    existing=("file", "block", "volume"),
+    existing_formats=("raw", "qcow2"),
+    drive_buses=("sata", "scsi"),
     undefine_flags=(
         "VIR_DOMAIN_UNDEFINE_NVRAM",
         "VIR_DOMAIN_UNDEFINE_MANAGED_SAVE",

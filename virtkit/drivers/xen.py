@@ -61,6 +61,8 @@ XEN_PV = Driver(
             "Xen's guests see the host's processor",
         ),
         **dict.fromkeys(("networks.model", "networks.queues"), "guests have Xen's own card"),
+        "boot": _FIRMWARE,
+        "cdroms": "virtkit gives Xen's guests Xen's own disks and no drives",
         "sound": "virtkit gives Xen's guests no sound card",
         "graphics": "virtkit gives Xen's guests a console and no display",
     },

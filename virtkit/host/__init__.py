@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,18 @@ class Host:
         """
         self.connections.any()
         return observe.facts(self.connections, self.schemes, self.storage.describe())
+
+    def with_disk_sources(self, facts: HostFacts, names: Collection[str]) -> HostFacts:
+        """The same facts with the disks that specs name, each a path or ``POOL/VOLUME``.
+
+        Raises:
+            VirtkitError: the host was not reached.
+        """
+        if not names:
+            return facts
+        from virtkit.host import disk_sources
+
+        return replace(facts, disk_sources=disk_sources.find(self.connections, names))
 
     def with_kvm(
         self, facts: HostFacts, say: Callable[[str], None], *, refresh: bool = False

@@ -182,6 +182,17 @@ class Domains(Definitions):
         with libvirt_errors("detach", f"a device of domain {name}", where=self._connections.host):
             domain.detachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
+    def change_disc(self, driver: Driver, name: str, drive: str) -> None:
+        """Puts the disc into a running domain's drive that ``drive``, its XML, names, or takes out
+        what is in it where that names none.
+
+        Raises:
+            VirtkitError: the guest holds it: it has mounted what is in it.
+        """
+        domain = self._domain(driver, name)
+        with libvirt_errors("change", f"a disc of domain {name}", where=self._connections.host):
+            domain.updateDeviceFlags(drive, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
     def set_memory(self, driver: Driver, name: str, size: int) -> None:
         """Gives a running domain ``size`` bytes of the memory that it may have."""
         domain = self._domain(driver, name)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         local_image,
     )
     from virtkit.images.disk_probe import probe
-    from virtkit.images.file_checks import check_boot
+    from virtkit.images.file_checks import check_boot, check_disc
     from virtkit.images.pool import delete, upload
     from virtkit.images.provide import check, provide
     from virtkit.images.sandbox import removal_command
@@ -26,7 +26,7 @@ load_when_used(
     {
         "virtkit.images.cache": "LocalImage check_builds forget leftovers local_image",
         "virtkit.images.disk_probe": "probe",
-        "virtkit.images.file_checks": "check_boot",
+        "virtkit.images.file_checks": "check_boot check_disc",
         "virtkit.images.pool": "delete upload",
         "virtkit.images.provide": "check provide",
         "virtkit.images.sandbox": "removal_command",
@@ -38,6 +38,7 @@ __all__ = [
     "check",
     "check_boot",
     "check_builds",
+    "check_disc",
     "delete",
     "forget",
     "leftovers",

@@ -114,6 +114,22 @@ def check_boot(path: Path, role: Literal["kernel", "initrd"]) -> None:
     raise NoDisk(f"the {role} {path} is {what}", cure=cure)
 
 
+def check_disc(path: Path) -> None:
+    """Looks at a file that is to be a disc in a drive.
+
+    Raises:
+        NoDisk: it is something else.
+    """
+    head = head_of(path)
+    kind = file_types.recognise(head)
+    if head and (kind is None or kind.group == "medium"):
+        return
+    what = _what(kind, file_types.unpacked(head, kind)) if kind else "an empty file"
+    line = file_types.command(str(path), kind, None)[0] if kind and kind.group == "packed" else ""
+    cure = f"unpack it: {line}" if line else "name the image of a disc (.iso)"
+    raise NoDisk(f"the disc {path} is {what}", cure=cure)
+
+
 def _unfit(kind: FileType, role: str) -> bool:
     other_role = "initrd" if role == "kernel" else "program"
     return kind.group in (*_NO_BOOT, other_role)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from lxml import etree
 
-from virtkit.drivers.fields import field_at, limited_at, part_at, row_of
-from virtkit.spec.model import DEFAULT_NETWORK
+from virtkit.drivers.fields import device_field_at, field_at, limited_at, part_at, row_of
+from virtkit.spec.model import DEFAULT_NETWORK, drive_number
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import Cause, GuestRecord
 from virtkit.state.volumes import LAYER_FOLDER
@@ -45,7 +45,8 @@ class FieldDifference:
         *above, last = diff.split_path(self.xml.path)
         comes = ("disk[", "interface[", "controller[scsi")
         device = above == ["devices"] and last.startswith(comes)
-        return device or row_of(self.field).settable
+        row = row_of(self.field)
+        return device or row.settable or row.action == "change_discs"
 
 
 class DriftCheck:
@@ -157,8 +158,6 @@ class DriftCheck:
         none of ours."""
         place_in_device = "/".join(diff.split_path(path)[2:])
         place = "/".join(diff.split_path(path)[:2])
-        if "backingStore" in diff.split_path(path):
-            return ""  # a disk's backing file, and not what is on it
         documents = (self._wanted, self._before, self._live)
         devices = [diff.element_at(each, place) for each in documents if each is not None]
         device = next((each for each in devices if each is not None), None)
@@ -166,6 +165,11 @@ class DriftCheck:
             return ""
         if device.tag == "interface":
             return _with_part(f"networks.{self._network(device)}", place_in_device)
+        if field := self._by_serial(device):
+            moves = not field.startswith("cdroms") and self._moves(_source(device))
+            return f"{field}.bus" if moves else _with_part(field, place_in_device)
+        if "backingStore" in diff.split_path(path):
+            return ""  # a disk's backing file, and not what is on it
         source = device.find("source")
         path = source.get("file") or source.get("dir") or "" if source is not None else ""
         name = path.rpartition("/")[2]
@@ -180,6 +184,19 @@ class DriftCheck:
                 f"disks.{disk}" if place.startswith(f"devices/filesystem[{LAYER_FOLDER}/") else ""
             )
         return _with_part("disk" if disk == "root" else f"disks.{disk}", place_in_device)
+
+    def _by_serial(self, disk: etree._Element) -> str:
+        """The field of a drive, or of a disk that the host has already, or had: which tell by no
+        volume's name whose they are. Empty where it is none of these."""
+        serial = disk.findtext("serial", "")
+        if disk.get("device") == "cdrom":
+            number = drive_number(serial)
+            return f"cdroms.{number}" if number else ""
+        names = {e.name for e in self._guest.disks if e.volume.content == "existing"}
+        names |= {each.name for each in self._record.existing}
+        if disk.tag != "disk" or serial not in names:
+            return ""
+        return "disk" if serial == "root" else f"disks.{serial}"
 
     def _moves(self, volume: str) -> bool:
         """Whether the running guest has a disk on another bus than it should."""
@@ -202,8 +219,19 @@ class DriftCheck:
         return names_by_mac.get(address) or source_name.removeprefix(f"{self._guest.environment}-")
 
 
+def _source(disk: etree._Element) -> str:
+    """The path, or the volume's name, of a disk's source."""
+    source = disk.find("source")
+    values = (
+        [source.get(key, "") for key in ("file", "dev", "volume")] if source is not None else []
+    )
+    return next(filter(None, values), "")
+
+
 def _with_part(field: str, place_in_device: str) -> str:
     """The field of a device, or of its part that stands at a place inside it."""
+    if of_guest := device_field_at(place_in_device):
+        return of_guest
     first = field.partition(".")[0]
     part = part_at("disks" if first == "disk" else first, place_in_device)
     return f"{field}.{part}" if part else field

@@ -8,7 +8,7 @@ from dataclasses import replace
 from virtkit.drivers.fields import row_of
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
-from virtkit.plan import duplicates, host_conflicts, name_conflicts
+from virtkit.plan import disk_conflicts, duplicates, host_conflicts, name_conflicts
 from virtkit.plan.changes import Change, FieldChange, Plan, path_change
 from virtkit.plan.guests import compare_guest
 from virtkit.plan.networks import compare_network, with_kept_reservations
@@ -90,6 +90,7 @@ class _Planner:
                 spec_path=self._spec_path,
                 templates=self._templates,
             )
+            self._errors += disk_conflicts.errors(guests, self._facts, self._observed)
         if self._errors:
             raise SpecErrors(self._errors)
         return Plan(
@@ -303,7 +304,9 @@ def _images(guests: Iterable[Change]) -> Iterable[Change]:
     seen: set[str] = set()
     for change in guests:
         guest = change.desired
-        if not isinstance(guest, Guest) or guest.image.files or guest.image.identity in seen:
+        if not isinstance(guest, Guest) or guest.image.files or guest.image.is_none:
+            continue
+        if guest.image.identity in seen:
             continue
         seen.add(guest.image.identity)
         yield Change(f"image/{guest.image.name}", guest.host, "create", desired=guest.image)

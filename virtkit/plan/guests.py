@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,10 +14,11 @@ from virtkit.plan.drift import DriftCheck, FieldDifference, has_volume, staged_c
 from virtkit.plan.requested import requested_changes, requested_value
 from virtkit.spec import writable_size
 from virtkit.spec.defaults import completed
+from virtkit.spec.model import drive_number
 from virtkit.state import public_keys
 from virtkit.state.desired import Guest, Volume
 from virtkit.state.observed import Observed, ObservedGuest
-from virtkit.state.record import Cause
+from virtkit.state.record import Cause, VolumeRecord
 
 
 @dataclass
@@ -107,7 +108,7 @@ class _Comparison:
             if name == "image" or (name == "type" and record.type == guest.driver.type):
                 continue
             yield FieldChange(name, old, new, effect=self._effect(name, old, new))
-            self._add_lost_disk(name, old, new)
+            self._lost += _lost_disks(name, old, new, guest, self._made_volumes)
             if name.startswith("disks.") and name.endswith(".mount") and old is None:
                 self._errors.append(_blank(guest, name.split(".")[1]))
         if record.image_identity != guest.image.identity:
@@ -138,13 +139,6 @@ class _Comparison:
         cause: Cause = "unfinished" if again or not self._current.record.finished else "spec"
         effect = self._effect("playbooks", before, None)
         yield FieldChange("playbooks", before, list(wanted.names), cause, effect)
-
-    def _add_lost_disk(self, name: str, old: Any, new: Any) -> None:
-        """Notes the loss of a disk that leaves the spec; one that is kept stays in the pool."""
-        kind, _, disk = name.partition(".")
-        is_made = f"{self._guest.domain}-{disk}" in self._made_volumes
-        if kind == "disks" and "." not in disk and new is None and is_made and not old.get("keep"):
-            self._lost.append(f"disk {self._guest.domain}-{disk}")
 
     def _effect(self, name: str, old: Any, new: Any) -> Effect:
         """What it costs this guest, in the state that it is in."""
@@ -198,7 +192,11 @@ class _Comparison:
     def _missing_volume(self, volume: Volume) -> FieldChange:
         if volume.role == "root":
             return FieldChange("disk", "made", "missing", "drift", "recreate")
-        name = f"disks.{volume.name.removeprefix(f'{self._guest.domain}-')}"
+        own = volume.name.removeprefix(f"{self._guest.domain}-")
+        if volume.role == "cdrom":
+            name = f"cdroms.{drive_number(own)}.disc"
+            return FieldChange(name, "made", "missing", "drift", self._effect(name, None, None))
+        name = f"disks.{own}"
         running = self._current.state != "stopped"
         effect: Effect = "restart" if running and volume.role == "disk" else "next-boot"
         if volume.role == "disk":
@@ -289,6 +287,29 @@ class _Comparison:
         return next((staged[name] for name in names if name in staged), "drift")
 
 
+def _lost_disks(
+    name: str, old: Any, new: Any, guest: Guest, made: Mapping[str, VolumeRecord]
+) -> Iterable[str]:
+    """The disks that go with a change of the field ``name``; one that is kept stays in the pool.
+
+    Args:
+        made: the guest's volumes, by name.
+    """
+    root = f"{guest.domain}-root"
+    if name == "disk" and root in made and not guest.volume("root"):
+        yield f"disk {root}"
+    kind, _, disk = name.partition(".")
+    if kind == "disks" and "." not in disk and new is None and not old.get("keep"):
+        volume = f"{guest.domain}-{disk}"
+    elif kind == "disks" and disk.endswith(".existing") and old is None:
+        volume = f"{guest.domain}-{disk.partition('.')[0]}"
+    else:
+        return
+    # of one that the host had already, there is no volume
+    if volume in made and not made[volume].keep:
+        yield f"disk {volume}"
+
+
 def _unlisted(current: ObservedGuest, observed: Observed) -> bool:
     """Whether an interrupted run did not come to write the guest, as it is, into the pool's
     record. One that an older version made is listed by the next run that changes anything."""
@@ -339,6 +360,8 @@ def _explained(field: str, fields: set[str]) -> bool:
     if by := accounts_for(field):
         return bool(fields & by)
     row = row_of(field)
+    if any(each.partition(".")[0] in row.beside for each in fields):
+        return True
     device = row.action != "plug" and any(each.startswith("devices/") for each in row.xml_paths)
     raw = device or "/" in field
     return "template" in fields or (raw and bool(fields & {"devices", "template"}))
@@ -346,8 +369,9 @@ def _explained(field: str, fields: set[str]) -> bool:
 
 def _is_covered_by_parts(field: str, fields: Sequence[str]) -> bool:
     """Whether a list of devices differs only in those of its devices that are named."""
-    is_list = "." not in field and row_of(field).action == "plug"
-    return is_list and any(each.startswith(f"{field}.") for each in fields)
+    row = row_of(field)
+    lists = tuple(f"{each}." for each in (field, *row.beside))
+    return "." not in field and row.action == "plug" and any(e.startswith(lists) for e in fields)
 
 
 def _reason(difference: FieldDifference) -> FieldChange:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from virtkit.drivers.fields import row_of
+from virtkit.drivers.fields import DEVICE_LISTS, row_of
 from virtkit.spec.defaults import completed
 from virtkit.spec.model import DEFAULT_NETWORK
 
@@ -29,6 +29,8 @@ def requested_changes(
             yield from _entries(name, _by_name(old), _by_name(new))
         elif name == "networks":
             yield from _entries(name, _by_name(_interfaces(old)), _by_name(_interfaces(new)))
+        elif name == "cdroms":
+            yield from _discs(_by_number(old), _by_number(new))
         elif name in _SHORT:
             yield from _parts(name, _in_full(name, old), _in_full(name, new))
         elif old != new:
@@ -42,8 +44,9 @@ def requested_value(requested: Mapping[str, Any], field: str) -> Any:
     value = completed(requested).get(first)
     if first in _SHORT:
         return _in_full(first, value).get(rest[0] if rest else _SHORT[first])
-    if first in ("disks", "networks") and rest:
-        entry = _by_name(value).get(rest[0], {})
+    if first in DEVICE_LISTS and rest:
+        by_key = _by_number if first == "cdroms" else _by_name
+        entry = by_key(value).get(rest[0], {})
         return entry.get(rest[1]) if len(rest) > 1 else entry
     return value
 
@@ -85,6 +88,21 @@ def _by_name(entries: Any) -> dict[str, Mapping[str, Any]]:
             name = f"{each['name']}#{count}"
         answer[name] = each
     return answer
+
+
+def _by_number(discs: Any) -> dict[str, Mapping[str, Any]]:
+    """The drives by their numbers, from 1, with the disc in each."""
+    return {str(number): {"disc": each} for number, each in enumerate(discs or (), 1)}
+
+
+def _discs(
+    before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]
+) -> Iterable[RequestedChange]:
+    """Discs that are changed, and drives that come or go; a disc leaves before its drive does."""
+    for name in before:
+        if name not in after:
+            yield f"cdroms.{name}.disc", before[name]["disc"], None
+    yield from _entries("cdroms", before, after)
 
 
 def _entries(

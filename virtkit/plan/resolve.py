@@ -15,6 +15,7 @@ from virtkit.drivers import Blocker, Driver
 from virtkit.drivers.fields import FIELDS
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts
+from virtkit.plan import existing_disks
 from virtkit.spec import model
 from virtkit.spec.defaults import completed
 from virtkit.state import addresses
@@ -55,6 +56,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     for name, guest in spec.guests.items():
         driver, why, _ = chosen[name]
         decided_guest = decided.guests.get(name)
+        recorded = decided_guest.cloud_init if decided_guest else None
         next_confinement = _confinement(spec, guest, driver, facts, decided, taken)
         guests.append(
             Guest(
@@ -78,10 +80,9 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                     )
                     for index in range(len(guest.interfaces))
                 ),
-                requested=requested(
-                    spec, guest, decided_guest.cloud_init if decided_guest else None
-                ),
+                requested=requested(spec, guest, recorded),
                 targets=decided_guest.targets if decided_guest else {},
+                sources=existing_disks.sources(guest, facts, decided_guest),
                 confinement=_kept_confinement(guest, driver, decided) or next_confinement,
                 next_confinement=next_confinement,
                 host_cpus=facts.cpus,
@@ -201,6 +202,8 @@ def _kept_confinement(
 
 
 def _image(spec: model.Spec, guest: model.GuestSpec, decided: Decided) -> ImageRef:
+    if guest.image == model.NO_IMAGE:
+        return ImageRef.none()
     name, entry = guest.image, spec.images[guest.image]
     identity = image_identity(entry)
     decided_guest = decided.guests.get(guest.name)
@@ -228,9 +231,10 @@ def _network_positions(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str,
 
 
 def _guest_positions(spec: model.Spec, name: str) -> dict[str, str]:
-    """Where in the spec a guest stands (``""``), and what it has of raw XML."""
-    keys = ("", "template", "devices")
-    return {key: spec.where(("guests", name, *filter(None, [key]))) for key in keys}
+    """Where in the spec a guest stands (``""``), and what it names of raw XML and of files."""
+    keys = ("", "template", "devices", "kernel", "cdroms")
+    plain = {key: spec.where(("guests", name, *filter(None, [key]))) for key in keys}
+    return plain | existing_disks.positions(spec, name)
 
 
 def _uuid(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -> str:

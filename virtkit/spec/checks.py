@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from virtkit.spec import host_checks, raw_xml, type_checks
+from virtkit.spec import disk_checks, host_checks, no_image, raw_xml, type_checks
 from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
@@ -18,9 +18,11 @@ from virtkit.spec.model import (
     CATALOGUE,
     DEFAULT_NETWORK,
     LOCAL,
+    NO_IMAGE,
     GuestSpec,
     InterfaceSpec,
     NetworkSpec,
+    drive_name,
     why_no_guest_address,
 )
 from virtkit.spec.nodes import Node, Path
@@ -36,6 +38,8 @@ def check(draft: Draft, problems: Problems) -> None:
     """All checks that need more than one value; errors go to ``problems``."""
     _networks(draft, problems)
     host_checks.check(draft, problems)
+    disk_checks.check(draft, problems)
+    no_image.check(draft, problems)
     for entry in draft.entries:
         _image(entry, draft, problems)
         type_checks.check(entry, draft, problems)
@@ -139,7 +143,7 @@ def _bad_user(path: Path, user: Mapping[str, Any]) -> Iterator[tuple[Path, Probl
 
 def _image(entry: Entry, draft: Draft, problems: Problems) -> None:
     name = entry.fields.image
-    names = [*draft.images.nodes, *CATALOGUE]
+    names = [*draft.images.nodes, *CATALOGUE, NO_IMAGE]
     if name not in names:
         problem = Problem(f"there is no image {quote(name)}", cure=suggestion(name, names))
         problems.at(entry.node, ("image",), problem)
@@ -314,6 +318,12 @@ def _exclusive_resources(draft: Draft, problems: Problems) -> None:
     for _, guest, _, interface in _all_interfaces(draft):
         if interface.mac is not None:
             owners["MAC address", interface.mac, guest.host or default] = guest.name
+    for _, guest in draft.guests():
+        for _, disk in disk_checks.existing_disks(guest):
+            if not (disk.readonly or disk.shared):
+                name = disk.existing or ""
+                value = name if name.startswith("/") else name.replace("/", ":")
+                owners["disk", value, guest.host or default] = guest.name
     for entry, guest in draft.guests():
         for index, xml in enumerate(guest.devices):
             for resource in raw_xml.exclusive_resources(xml):
@@ -411,6 +421,8 @@ def _volumes(draft: Draft, problems: Problems) -> None:
     for _, guest in draft.guests():
         owners |= {f"{guest.name}-{disk}": guest.name for disk in RESERVED_DISKS}
     for entry, guest in draft.guests():
+        for number in range(1, len(guest.cdroms) + 1):
+            owners.setdefault(f"{guest.name}-{drive_name(number)}", guest.name)
         for index, disk in enumerate(guest.disks):
             volume = f"{guest.name}-{disk.name}"
             owner = owners.setdefault(volume, guest.name)

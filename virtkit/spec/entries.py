@@ -16,6 +16,7 @@ from virtkit.spec.merge import merged, profile_order, without_nulls
 from virtkit.spec.model import (
     FROM_FILE,
     MAX_GUESTS,
+    NO_IMAGE,
     GuestEntry,
     GuestFields,
     GuestSpec,
@@ -240,17 +241,25 @@ def _after(
 
 
 def _ready(entry: Entry, problems: Problems) -> Ready:
-    """What the guests' readiness is: none without networks."""
-    fields = entry.fields
-    if fields.networks != () or fields.ready.kind == "none":
+    """What the guests' readiness is: none without networks, or where ssh is not set up."""
+    fields, kind = entry.fields, entry.fields.ready.kind
+    no_ssh = fields.image == NO_IMAGE and kind == "ssh"
+    if kind == "none" or not (fields.networks == () or no_ssh):
         return fields.ready
     node = entry.node.entries.get("ready")
     if node is not None and node.path[:1] == ("guests",):
-        problem = Problem(
-            f"a guest without networks can't have `ready: {fields.ready.kind}`",
-            why="nothing could reach it to ask; with `networks: []` ready is none",
-            cure="remove `ready:`, or give it a network",
-        )
+        if fields.networks == ():
+            problem = Problem(
+                f"a guest without networks can't have `ready: {kind}`",
+                why="nothing could reach it to ask; with `networks: []` ready is none",
+                cure="remove `ready:`, or give it a network",
+            )
+        else:
+            problem = Problem(
+                f"a guest without an image can't have `ready: {kind}`",
+                why="nobody gave it keys that let anybody in; with `image: none` ready is none",
+                cure="remove `ready:`, or set `ready: address` or `ready: {port: 22}`",
+            )
         problems.at(node, (), problem)
     return Ready.model_construct(kind="none")
 

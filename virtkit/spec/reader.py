@@ -21,6 +21,7 @@ from virtkit.spec.model import (
     DEFAULT_NETWORK,
     FROM_FILE,
     LOCAL,
+    NO_IMAGE,
     HostSpec,
     Image,
     NetworkSpec,
@@ -183,7 +184,7 @@ def _spec(draft: Draft, folder: Path, files: tuple[str, ...], settings: tuple[st
     if not hosts or (any_without_host and len(hosts) > 1):
         hosts.setdefault(LOCAL, HostSpec.model_construct())
     for guest in guests.values():
-        if guest.image not in images:
+        if guest.image not in (*images, NO_IMAGE):
             images[guest.image] = CATALOGUE[guest.image]
         for interface in guest.interfaces:
             if interface.name == DEFAULT_NETWORK:

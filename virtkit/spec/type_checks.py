@@ -9,8 +9,10 @@ from virtkit.drivers import AUTO, DRIVERS, Driver
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
 from virtkit.spec.model import (
+    BOOT_DISK,
     CATALOGUE,
     CPU_MODES,
+    NO_IMAGE,
     Disk,
     DiskDevice,
     GuestFields,
@@ -49,18 +51,25 @@ def check(entry: Entry, draft: Draft, problems: Problems) -> None:
                 )
                 problems.at(entry.node, path, problem)
         _buses(entry, driver, problems)
+        _formats(entry, driver, problems)
         _cpu_mode(entry, driver, problems)
         boots = entry.fields.kernel is not None and "kernel" not in driver.unsupported
-        if driver.needs_built_image and not boots and image is not None and image.build is None:
+        no_image = entry.fields.image == NO_IMAGE
+        is_disk = no_image or (image is not None and image.build is None)
+        if driver.needs_built_image and not boots and is_disk:
+            what = "it has none" if no_image else f"'{entry.fields.image}' is a disk image"
             problem = Problem(
                 f"a guest of type {guest_type} needs an image that virtkit builds",
-                why=f"'{entry.fields.image}' is a disk image (guest {quote(entry.base)})",
+                why=f"{what} (guest {quote(entry.base)})",
                 cure="name an image with `build:`, or choose another type",
             )
             problems.at(entry.node, ("image",), problem)
     built = CATALOGUE.get(entry.fields.image) if image is None else image
-    if built is not None and built.build is not None and entry.fields.kernel is None:
+    is_built = built is not None and built.build is not None
+    if is_built and entry.fields.kernel is None:
         _built(entry, problems)
+    if is_built or entry.fields.kernel is not None:
+        _direct_boot(entry, problems)
 
 
 def _built(entry: Entry, problems: Problems) -> None:
@@ -77,6 +86,21 @@ def _built(entry: Entry, problems: Problems) -> None:
                 cure=f"use {known}, an image of your own, or a `kernel:` that has it",
             )
             problems.at(entry.node, path, problem)
+
+
+def _direct_boot(entry: Entry, problems: Problems) -> None:
+    """Devices to boot from, for a guest whose kernel the hypervisor loads."""
+    fields = entry.fields
+    types = AUTO if fields.type == "auto" else (fields.type,)
+    if fields.boot == BOOT_DISK or any("boot" in DRIVERS[each].unsupported for each in types):
+        return
+    kernel = "that of its image" if fields.kernel is None else "its `kernel:`"
+    problem = Problem(
+        "a guest whose kernel is loaded by the hypervisor boots from no other device",
+        why=f"it is {kernel} (guest {quote(entry.base)})",
+        cure="remove `boot:`; or name a disk image, or `image: none`, and no `kernel:`",
+    )
+    problems.at(entry.node, ("boot",), problem)
 
 
 def _uses(fields: GuestFields, feature: str) -> Iterator[Path]:
@@ -113,7 +137,7 @@ def _all_disks(fields: GuestFields) -> Iterator[tuple[Path, DiskDevice]]:
 
 
 def _is_blank(disk: DiskDevice) -> bool:
-    return isinstance(disk, Disk) and disk.mount is None
+    return isinstance(disk, Disk) and disk.mount is None and disk.existing is None
 
 
 def _phrase(feature: str) -> str:
@@ -145,6 +169,21 @@ def _buses(entry: Entry, driver: Driver, problems: Problems) -> None:
                 cure=f"use one of: {', '.join(driver.buses)}",
             )
             problems.at(entry.node, (*path, "bus"), problem)
+
+
+def _formats(entry: Entry, driver: Driver, problems: Problems) -> None:
+    """Disks that exist, of a format that the type can't read."""
+    for path, disk in _all_disks(entry.fields):
+        readable = disk.existing_format in driver.existing_formats
+        if disk.existing and not readable and "disks.existing" not in driver.unsupported:
+            problem = Problem(
+                f"a guest of type {driver.type} can't have a disk of the format "
+                f"{disk.existing_format}",
+                why=f"its hypervisor reads {' and '.join(driver.existing_formats)} "
+                f"(guest {quote(entry.base)})",
+                cure="convert it: qemu-img convert -O raw FILE FILE.raw",
+            )
+            problems.at(entry.node, (*path, "existing"), problem)
 
 
 def _cpu_mode(entry: Entry, driver: Driver, problems: Problems) -> None:

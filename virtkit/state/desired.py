@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from virtkit.drivers import Driver
 from virtkit.errors import RequestError
+from virtkit.facts import DiskSource
 from virtkit.spec import model
 from virtkit.state import addresses, volumes
 from virtkit.state.digests import digest
@@ -117,6 +118,7 @@ class Guest:
         source_folder: the spec's folder, on the caller's machine.
         requested: what its record keeps of the spec, as JSON.
         targets: the device names of volumes that exist (``vdb``); new ones get the next free.
+        sources: the disks that its host has already, as the spec names them.
     """
 
     environment: str
@@ -130,6 +132,7 @@ class Guest:
     interfaces: tuple[Interface, ...]
     requested: Mapping[str, Any]
     targets: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, DiskSource] = field(default_factory=dict)
     confinement: Confinement = Confinement()
     #: The confinement that it has once its root is recreated.
     next_confinement: Confinement = Confinement()
@@ -218,6 +221,22 @@ class Guest:
         return None
 
     @property
+    def boot_order(self) -> Mapping[str, int]:
+        """The place, from 1, of each device that it boots from: disks by their names, interfaces by
+        their MACs. Empty where that is the root disk alone."""
+        if self.spec.boot == model.BOOT_DISK:
+            return {}
+        disks = [each for each in self.disks if each.device == "disk" and each.name != "seed"]
+        disks.sort(key=lambda each: each.name != "root")
+        devices = {
+            "disk": [each.name for each in disks[:1]],
+            "cdrom": [each.name for each in self.disks if each.device == "cdrom"],
+            "network": [each.mac for each in self.interfaces],
+        }
+        order = [name for each in self.spec.boot for name in devices[each]]
+        return {name: place for place, name in enumerate(order, 1)}
+
+    @property
     def volumes(self) -> tuple[Volume, ...]:
         return tuple(volumes.of_guest(self))
 
@@ -252,6 +271,7 @@ class DecidedGuest:
         addresses: by MAC.
         targets: device names, by volume.
         cloud_init: the digest of what was requested.
+        sources: what its disks were that its host had already, as the spec names them.
         macs: those that it was given, by the network's name and which interface on it.
     """
 
@@ -263,6 +283,7 @@ class DecidedGuest:
     confinement: Confinement = Confinement()
     cloud_init: object = None
     uuid: str = ""
+    sources: Mapping[str, DiskSource] = field(default_factory=dict)
     macs: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
 

@@ -41,6 +41,16 @@ class ImageRef:
     identity: str
     files: ImageFiles | None = None
 
+    @classmethod
+    def none(cls) -> ImageRef:
+        """That of a guest without an image."""
+        return cls(model.NO_IMAGE, model.Image.model_construct(), model.NO_IMAGE)
+
+    @property
+    def is_none(self) -> bool:
+        """Whether the guest has no image: it starts from a blank disk, or from none."""
+        return self.identity == model.NO_IMAGE
+
 
 def image_identity(entry: model.Image) -> str:
     """What makes two image entries the same one: what they say, but not who fetches it."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
+from virtkit.facts import DiskSource
 from virtkit.spec import DEFAULT_NETWORK
 from virtkit.spec.values import is_mac_address
 from virtkit.state.image import ImageFiles
@@ -36,6 +37,30 @@ class VolumeRecord:
     state: VolumeState = "wanted"
     keep: bool = False
     target: str = ""
+
+
+@dataclass(frozen=True)
+class ExistingDisk:
+    """A disk that the host had already, and keeps: nobody formats, grows or deletes it.
+
+    Attributes:
+        name: the disk's name in the spec; ``root`` is the root disk.
+        existing: what the spec calls it.
+        kind, path: as in ``facts.DiskSource``.
+        format: what it is read as.
+    """
+
+    name: str
+    existing: str
+    kind: Literal["file", "block", "volume"]
+    path: str
+    format: Literal["raw", "qcow2"]
+    target: str = ""
+
+    @property
+    def source(self) -> DiskSource:
+        """The same as a fact of the host."""
+        return DiskSource(self.kind, self.path)
 
 
 @dataclass(frozen=True)
@@ -76,6 +101,7 @@ class GuestRecord:
     """What a domain carries: who asked for it, what was requested, what was decided, what is made.
 
     Attributes:
+        existing: the disks that its host had already; none of its volumes, whatever becomes of it.
         rendered: the XML that was defined, without metadata; what others added isn't in it.
         rewritten: places that libvirt changed when it was defined (paths of xml.diff.Difference).
         staged: fields whose change waits for the next boot, and the cause of each;
@@ -101,6 +127,7 @@ class GuestRecord:
     image: ImageFiles | None
     interfaces: tuple[InterfaceRecord, ...] = ()
     volumes: tuple[VolumeRecord, ...] = ()
+    existing: tuple[ExistingDisk, ...] = ()
     host_key: str = ""
     keys: tuple[str, ...] | None = None
     former_ssh_keys: tuple[str, ...] = ()
@@ -142,6 +169,18 @@ class GuestRecord:
             each.address6 for each in self.interfaces
         ]
         return [each for each in addresses if each]
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """The device names of its disks, by volume; of those that exist by the name that a volume
+        of theirs would have."""
+        existing = {f"{self.domain}-{each.name}": each.target for each in self.existing}
+        return {each.name: each.target for each in self.volumes if each.target} | existing
+
+    @property
+    def sources(self) -> dict[str, DiskSource]:
+        """The disks that its host had already, as the spec names them."""
+        return {each.existing: each.source for each in self.existing}
 
     @property
     def given_macs(self) -> dict[tuple[str, int], str]:
@@ -282,6 +321,18 @@ def of_guest(guest: Guest, spec_path: str, rendered: str = "", made_from: str = 
             for each in guest.interfaces
         ),
         volumes=tuple(of_volume(each, targets.get(each.name, "")) for each in guest.volumes),
+        existing=tuple(
+            ExistingDisk(
+                each.name,
+                each.volume.source,
+                each.kind,
+                each.volume.key,
+                each.volume.format,
+                each.target,
+            )
+            for each in guest.disks
+            if each.volume.content == "existing"
+        ),
         fqdn=guest.fqdn,
         rendered=rendered,
         confinement=guest.confinement.mode,

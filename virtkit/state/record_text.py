@@ -16,6 +16,7 @@ from virtkit.state import record_check
 from virtkit.state.image import ImageFiles
 from virtkit.state.network import Reservation
 from virtkit.state.record import (
+    ExistingDisk,
     GuestRecord,
     InterfaceRecord,
     KeptDisk,
@@ -34,7 +35,7 @@ MAX_RECORD = 256 * 1024
 _FORMER_FIELDS = {"asked": "requested", "leaving": "detaching", "links": "interfaces"}
 _FORMER_STATES = {"doomed": "deleting"}
 #: What is written only where it says something.
-_SPARSE = ("made_from",)
+_SPARSE = ("existing", "made_from")
 #: How much deeper in calls JSON is written than it is read, at most.
 _DEEPER = 200
 
@@ -127,6 +128,9 @@ def _guest(data: Mapping[str, Any]) -> GuestRecord | None:
                 "volumes": tuple(map(_volume, data["volumes"])),
                 "interfaces": tuple(
                     InterfaceRecord(**_known(InterfaceRecord, each)) for each in data["interfaces"]
+                ),
+                "existing": tuple(
+                    ExistingDisk(**_known(ExistingDisk, each)) for each in data.get("existing", ())
                 ),
                 "rewritten": tuple(data.get("rewritten", ())),
                 "detaching": tuple(data.get("detaching", ())),

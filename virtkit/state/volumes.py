@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from virtkit.spec.model import DiskDevice
+from virtkit.spec.model import DiskDevice, drive_name
 
 if TYPE_CHECKING:
     from virtkit.state.desired import Guest
@@ -20,8 +20,8 @@ HOOK_FOLDER = "/run/virtkit/lxc"
 #: What the hook mounts there for a container whose root has nothing of its own; no volume's name.
 EMPTY_ROOT = "empty"
 #: The volumes that are block devices, in the order in which a new guest's get their names: others
-#: expect the first disk to be the second device, so the seed is last.
-_BLOCKS = ("root", "disk", "seed")
+#: expect the first disk to be the second device, so the seed is behind them.
+_BLOCKS = ("root", "disk", "seed", "cdrom")
 #: Where cloud-init and virtkit's own first boot look for a container's seed.
 SEED_FOLDER = "/var/lib/cloud/seed/nocloud"
 
@@ -31,16 +31,18 @@ class Volume:
     """A file of a guest in its host's pool. ``key`` is its path, ``size`` in bytes.
 
     ``content`` says what it starts with: ``backed`` by ``source`` (a path on the host), ``copied``
-    from it, ``ext4`` (formatted, label ``label``), ``blank``, ``seed``, ``file`` (``source`` is a
-    path of the caller's) or ``log`` (libvirt writes it; virtkit only removes it).
+    from it, ``ext4`` (formatted, label ``label``), ``blank``, ``seed``, ``file`` (of a kernel's:
+    ``source`` is a path of the caller's), ``disc`` (so, too) or ``log`` (libvirt writes it; virtkit
+    only removes it). ``existing`` is no volume of virtkit's: its ``key`` is the path that the host
+    has it by, or ``POOL/VOLUME``, and no guest's ``volumes`` have it.
     """
 
-    role: Literal["root", "disk", "seed", "console", "kernel", "initrd"]
+    role: Literal["root", "disk", "seed", "cdrom", "console", "kernel", "initrd"]
     name: str
     key: str
     size: int
     format: Literal["raw", "qcow2"]
-    content: Literal["backed", "copied", "ext4", "blank", "seed", "file", "log"]
+    content: Literal["backed", "copied", "ext4", "blank", "seed", "file", "disc", "log", "existing"]
     source: str = ""
     source_format: str = "raw"
     label: str = ""
@@ -55,6 +57,8 @@ class DiskTarget:
     Attributes:
         bus: a key of its driver's ``buses``.
         options: how the spec wants it.
+        device: libvirt's word for what it is.
+        kind: libvirt's word for where it is.
     """
 
     name: str
@@ -63,6 +67,16 @@ class DiskTarget:
     readonly: bool
     bus: str
     options: DiskDevice
+    device: Literal["disk", "cdrom"] = "disk"
+    kind: Literal["file", "block", "volume"] = "file"
+
+    @property
+    def source(self) -> Mapping[str, str]:
+        """The attributes of its ``<source>``."""
+        if self.kind == "volume":
+            pool, _, name = self.volume.key.partition("/")
+            return {"pool": pool, "volume": name}
+        return {"dev" if self.kind == "block" else "file": self.volume.key}
 
 
 @dataclass(frozen=True)
@@ -83,9 +97,12 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
         name = f"{guest.domain}-{name}"
         return Volume(role=role, name=name, key=f"{guest.folder}/{name}", **rest)
 
-    size = guest.spec.disk.size or guest.files.size
+    size = guest.spec.disk.size or (0 if guest.image.is_none else guest.files.size)
     content = guest.driver.root
-    if content == "ext4":
+    if guest.image.is_none:
+        if size:
+            yield volume("root", "root", size=size, format="raw", content="blank")
+    elif content == "ext4":
         yield volume("root", "root", size=size, format="raw", content=content, label="root")
     else:
         image = {"source": guest.files.root, "source_format": guest.files.format}
@@ -93,17 +110,23 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
         yield volume("root", "root", size=size, format=form, content=content, **image)
     if guest.driver.log == "file":
         yield volume("console", "console", size=0, format="raw", content="log")
-    yield volume("seed", "seed", size=0, format="raw", content="seed")
+    if not guest.image.is_none:
+        yield volume("seed", "seed", size=0, format="raw", content="seed")
     if guest.spec.kernel is not None:
         for role, path in (
             ("kernel", guest.spec.kernel.path),
             ("initrd", guest.spec.kernel.initrd),
         ):
             if path:
-                absolute = path.startswith(("/", "~/"))
-                source = path if absolute else f"{guest.source_folder}/{path}"
+                source = _callers_path(guest, path)
                 yield volume(role, role, size=0, format="raw", content="file", source=source)
+    for number, path in enumerate(guest.spec.cdroms, 1):
+        source = _callers_path(guest, path)
+        name = drive_name(number)
+        yield volume("cdrom", name, size=0, format="raw", content="disc", source=source)
     for disk in guest.spec.disks:
+        if disk.size is None:
+            continue  # it exists
         yield volume(
             "disk",
             disk.name,
@@ -116,13 +139,41 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
         )
 
 
+def existing(guest: Guest) -> Iterator[Volume]:
+    """The disks that its host has already: used, and never touched."""
+    options: list[tuple[Literal["root", "disk"], str, DiskDevice]] = [
+        ("root", "root", guest.spec.disk),
+        *(("disk", each.name, each) for each in guest.spec.disks),
+    ]
+    for role, name, each in options:
+        if each.existing is not None:
+            source = guest.sources[each.existing]
+            yield Volume(
+                role,
+                f"{guest.domain}-{name}",
+                source.path,
+                size=0,
+                format=each.existing_format,
+                content="existing",
+                source=each.existing,
+                label="" if role == "root" else name,
+            )
+
+
+def _callers_path(guest: Guest, path: str) -> str:
+    """A path of the spec on the caller's machine."""
+    return path if path.startswith(("/", "~/")) else f"{guest.source_folder}/{path}"
+
+
 def disks(guest: Guest) -> tuple[DiskTarget, ...]:
-    """A guest's block devices: new ones are the root, the spec's disks, then the seed."""
+    """A guest's block devices: new ones are the root, the spec's disks, the seed, then the
+    drives."""
     if not guest.driver.buses:
         return ()
+    places = {each.name: place for place, each in enumerate(guest.spec.disks)}
     blocks = sorted(
-        (each for each in guest.volumes if each.role in _BLOCKS),
-        key=lambda each: _BLOCKS.index(each.role),
+        (each for each in (*guest.volumes, *existing(guest)) if each.role in _BLOCKS),
+        key=lambda each: (_BLOCKS.index(each.role), places.get(each.label, 0)),
     )
     taken = set(guest.targets.values())
     return tuple(sorted((_disk(guest, each, taken) for each in blocks), key=_order))
@@ -135,13 +186,25 @@ def _disk(guest: Guest, volume: Volume, taken: set[str]) -> DiskTarget:
     wanted = options[name] if volume.role == "disk" else guest.spec.disk
     # the guest finds its seed where it finds its root
     bus: str = wanted.bus or next(iter(guest.driver.buses))
+    if volume.role == "cdrom":
+        name = volume.name.removeprefix(f"{guest.domain}-")
+        bus = guest.driver.drive_buses[-1 if guest.image.entry.build else 0]
     prefix = guest.driver.buses[bus].prefix
     target = guest.targets.get(volume.name, "")
     if not target.startswith(prefix):  # another type's devices have other names, another bus's too
         target = next(each for each in _targets(prefix) if each not in taken)
     taken.add(target)
-    is_seed = volume.role == "seed"
-    return DiskTarget(name, target, volume, is_seed, bus, DiskDevice() if is_seed else wanted)
+    fixed = volume.role in ("seed", "cdrom")
+    return DiskTarget(
+        name,
+        target,
+        volume,
+        fixed or bool(wanted.readonly),
+        bus,
+        DiskDevice() if fixed else wanted,
+        "cdrom" if volume.role == "cdrom" else "disk",
+        guest.sources[volume.source].kind or "file" if volume.content == "existing" else "file",
+    )
 
 
 def _order(disk: DiskTarget) -> tuple[int, str]:

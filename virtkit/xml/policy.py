@@ -93,6 +93,8 @@ def check(guest: Guest, root: etree._Element) -> None:
     _check_secrets(guest, root, where)
     own = {each.key for each in guest.volumes}
     own |= {each.source for each in guest.filesystems if not each.readonly}
+    own |= {each.volume.key.replace("/", ":") for each in guest.disks if each.kind == "volume"}
+    own |= {each.volume.key for each in guest.disks}
     shared = {guest.files.root, guest.files.kernel, guest.files.initrd}
     shared |= {each.source for each in guest.filesystems if each.readonly}
     _refuse(guest, reaches(root, own, shared), where)

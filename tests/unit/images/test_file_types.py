@@ -21,7 +21,7 @@ import samples
 from virtkit.api._checks import check
 from virtkit.errors import RequestError
 from virtkit.host import Host
-from virtkit.images import cache, check_boot, file_types, probe
+from virtkit.images import cache, check_boot, check_disc, file_types, probe
 from virtkit.plan import diff
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Image
@@ -345,3 +345,28 @@ def test_a_packed_disk_may_be_large_and_damaged(tmp_path: Path) -> None:
     broken[12:20] = b"\xff" * 8
     assert file_types.unpacked(bytes(broken), file_types.recognise(bytes(broken))) is None
     assert io.BytesIO(broken).read(2) == b"\x1f\x8b"
+
+
+def test_discs(tmp_path: Path) -> None:
+    path = tmp_path / "disc.iso"
+    for content in (at(32769, b"CD001"), at(32769, b"BEA01"), at(510, b"\x55\xaa"), bytes(MIB)):
+        path.write_bytes(content)
+        check_disc(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "what", "cure"),
+    [
+        (gzip.compress(at(32769, b"CD001")), "compressed with gzip (a CD or DVD", "gzip -dk"),
+        (b"QFI\xfb\0\0\0\3".ljust(4096, b"\0"), "a qcow2", "name the image of a disc"),
+        (b"<!DOCTYPE html><title>Sign in</title>\n" * 20, "a web page", "name the image of a disc"),
+        (b"", "an empty file", "name the image of a disc"),
+    ],
+)
+def test_what_is_no_disc(content: bytes, what: str, cure: str, tmp_path: Path) -> None:
+    path = tmp_path / "disc.iso.gz"
+    path.write_bytes(content)
+    with pytest.raises(RequestError) as caught:
+        check_disc(path)
+    assert what in caught.value.what
+    assert cure in caught.value.cure

@@ -57,6 +57,21 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "disks.cache": "disks: [{name: data, size: 4GiB, cache: writeback}]",
         "disks.io": "disks: [{name: data, size: 4GiB, io: io_uring}]",
         "disks.discard": "disks: [{name: data, size: 4GiB, discard: true}]",
+        **{
+            f"{key}.{part}": example
+            for key, around in (
+                ("disk", "image: none, disk: {%s}"),
+                ("disks", "disks: [{name: data, %s}]"),
+            )
+            for part, example in (
+                ("existing", around % "existing: /dev/vg/data"),
+                ("format", around % "existing: /srv/data, format: qcow2"),
+                ("readonly", around % "existing: /dev/vg/data, readonly: true"),
+                ("shared", around % "existing: /dev/vg/data, shared: true"),
+            )
+        },
+        "cdroms": "cdroms: [./install.iso]",
+        "boot": "image: none, cdroms: [./install.iso], boot: [cdrom, network]",
         "networks": "networks: [front]",
         "networks.name": "networks: [{name: front}]",
         "networks.address": "networks: [{name: front, address: 10.20.0.10}]",

@@ -68,7 +68,7 @@ class GuestContext:
     @property
     def follows(self) -> bool:
         """Whether the guest's own system has something to do once it runs."""
-        if self.old is None or self.from_scratch:
+        if self.old is None or self.from_scratch or self.guest.image.is_none:
             return False
         unfinished = not self.old.finished and self.guest.spec.ready.kind != "none"
         if self.running and not self.restarts:

@@ -18,6 +18,7 @@ from virtkit.errors import VirtkitError
 from virtkit.host import domain_changed
 from virtkit.plan import detaching_paths, run_id
 from virtkit.spec import writable_size
+from virtkit.spec.model import drive_number
 from virtkit.state import public_keys, record_text
 from virtkit.state.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
 from virtkit.xml import diff, render, tree, user_template
@@ -79,6 +80,7 @@ class GuestDefinition:
             or not self._context.observed.undefined
             or self._context.old is None
             or self._context.from_scratch
+            or self._context.guest.image.is_none  # a blank volume is whole once it is there
         ):
             return
         listed = self._context.host_context.pool_records.former(self._context.guest.domain)
@@ -251,6 +253,9 @@ class GuestDefinition:
         """Whether a volume that exists is made once more."""
         if self._context.from_scratch:
             return volume.role != "disk"
+        if volume.role == "cdrom":
+            own = volume.name.removeprefix(f"{self._context.guest.domain}-")
+            return f"cdroms.{drive_number(own)}.disc" in self._context.causes
         fields = {"seed": IN_SEED, "kernel": {"kernel"}, "initrd": {"kernel"}}
         return bool(self._context.fields & fields.get(volume.role, set()))
 

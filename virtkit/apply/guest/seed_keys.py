@@ -23,6 +23,8 @@ class SeedKeys:
 
         None where an older version of virtkit made it, and its seed does not say which these are.
         """
+        if self._context.guest.image.is_none:
+            return ()
         old = self._context.old
         if old is None or self._context.from_scratch or "ssh_keys" in self._context.fields:
             return public_keys.canonical(access.authorized_keys(self._context.guest))

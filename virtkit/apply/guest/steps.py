@@ -73,7 +73,10 @@ class GuestSteps:
         self._hotplug.plug(self.context.xml, say)
 
     def follow(self, _say: Say) -> None:
-        """Has the guest's own system follow: interfaces, keys, disks and their size, CPUs."""
+        """Has the guest's own system follow: interfaces, keys, disks and their size, CPUs. Of one
+        that was made without an image nobody knows what it is."""
+        if self.context.guest.image.is_none:
+            return
         authorized = self._seed_keys.authorized(self._seed_keys.from_seed())
         still = set(public_keys.blobs(authorized))
         former = [e for e in public_keys.blobs(self.context.record.keys or ()) if e not in still]
@@ -126,6 +129,11 @@ class GuestSteps:
             if leaves and f"devices/disk[{target}]" in self.context.record.detaching:
                 name = each.name.removeprefix(f"{self.context.guest.domain}-")
                 answer[name] = self._device(live, name, target)
+        remaining = {each.name for each in self.context.guest.disks}
+        for disk in self.context.old.existing if self.context.old else ():
+            leaves = f"devices/disk[{disk.target}]" in self.context.record.detaching
+            if leaves and disk.name not in remaining:
+                answer[disk.name] = self._device(live, disk.name, disk.target)
         return answer
 
     def _device(self, live: etree._Element | None, name: str, target: str) -> str:

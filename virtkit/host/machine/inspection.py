@@ -71,6 +71,20 @@ def missing_files(*paths: str) -> list[str]:
     return [each for each in paths if not Path(each).is_file()]
 
 
+def kinds(*paths: str) -> dict[str, str]:
+    """What paths are: ``file``, ``block``, ``other``, or empty where nothing is there."""
+    return {each: _kind(Path(each)) for each in paths}
+
+
+def _kind(path: Path) -> str:
+    try:
+        if not path.exists():
+            return ""
+        return "block" if path.is_block_device() else "file" if path.is_file() else "other"
+    except OSError:  # nobody but root may look
+        return "unknown"
+
+
 def network() -> str:
     """What `virtkit.host.routes` reads: routes, rules and links."""
     done = subprocess.run(["sh", "-c", _NETWORK], capture_output=True, check=False)
@@ -118,6 +132,7 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "freezer": freezer,
     "hook_outdated": preparation.hook_outdated,
     "ids": ids,
+    "kinds": kinds,
     "load": load,
     "missing_files": missing_files,
     "missing_programs": missing_programs,

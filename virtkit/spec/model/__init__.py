@@ -9,11 +9,13 @@ from virtkit.spec.model.base import (
     FROM_FILE,
     LOCAL,
     MAX_GUESTS,
+    NO_IMAGE,
     Label,
     Model,
 )
+from virtkit.spec.model.boot import BOOT_DISK
 from virtkit.spec.model.cpu import CPU_MODES, Cpu, Topology
-from virtkit.spec.model.disk import Disk, DiskDevice, RootDisk
+from virtkit.spec.model.disk import Disk, DiskDevice, RootDisk, drive_name, drive_number
 from virtkit.spec.model.display import Graphics
 from virtkit.spec.model.environment import Spec
 from virtkit.spec.model.guest import (
@@ -32,6 +34,7 @@ from virtkit.spec.model.network import DHCP_RANGE, Dhcp, NetworkSpec, why_no_gue
 from virtkit.spec.model.secret import Password
 
 __all__ = [
+    "BOOT_DISK",
     "CATALOGUE",
     "CPU_MODES",
     "DEFAULT_IMAGE",
@@ -40,6 +43,7 @@ __all__ = [
     "FROM_FILE",
     "LOCAL",
     "MAX_GUESTS",
+    "NO_IMAGE",
     "Build",
     "Cpu",
     "Dhcp",
@@ -64,5 +68,7 @@ __all__ = [
     "Spec",
     "Ssh",
     "Topology",
+    "drive_name",
+    "drive_number",
     "why_no_guest_address",
 ]

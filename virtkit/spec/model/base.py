@@ -27,6 +27,8 @@ from virtkit.spec.sizes import MIB, TIB
 FROM_FILE = MappingProxyType({"from": "file"})
 #: The image of a guest that names none.
 DEFAULT_IMAGE = "debian-12"
+#: The word for no image.
+NO_IMAGE = "none"
 #: The network of a guest that names none: nat, made where the spec does not describe it.
 DEFAULT_NETWORK = "default"
 #: The login of a guest that names none.

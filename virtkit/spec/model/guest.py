@@ -42,6 +42,7 @@ from virtkit.spec.model.base import (
     Xml,
     without,
 )
+from virtkit.spec.model.boot import BOOT_DISK, CheckedBootOrder
 from virtkit.spec.model.cpu import Cpu
 from virtkit.spec.model.disk import Disk, RootDisk
 from virtkit.spec.model.display import Graphics
@@ -213,7 +214,8 @@ class GuestFields(Model):
     type: GuestType = Field(default="auto", description="The virtualization it uses.")
     image: Label = Field(
         default=DEFAULT_IMAGE,
-        description="An entry of `images`, or a name that the catalogue knows.",
+        description="An entry of `images`, or a name that the catalogue knows; `none` for a blank "
+        "root disk of the size `disk`, or for no root disk.",
     )
     description: Line | None = Field(
         default=None, description="A text about it that libvirt shows (`virsh desc`)."
@@ -234,6 +236,17 @@ class GuestFields(Model):
     )
     disks: tuple[Disk, ...] = Field(
         default=(), description="Disks beside the root disk.", max_length=16
+    )
+    cdroms: tuple[HostPath, ...] = Field(
+        default=(),
+        description="Images of discs, each copied into the pool and put into a drive; changed and "
+        "ejected while the guest runs.",
+        max_length=4,
+    )
+    boot: CheckedBootOrder = Field(
+        default=BOOT_DISK,
+        description="What it boots from, the first choice first: `disk` is the root disk, `cdrom` "
+        "and `network` are all of them.",
     )
     networks: tuple[InterfaceSpec, ...] | None = Field(
         default=None,
@@ -351,6 +364,11 @@ class GuestSpec(GuestFields):
         if self.networks is None:
             return (InterfaceSpec.model_construct(name=DEFAULT_NETWORK),)
         return self.networks
+
+    @property
+    def existing(self) -> tuple[str, ...]:
+        """What it has of disks that its host has already, as the spec names them."""
+        return tuple(each.existing for each in (self.disk, *self.disks) if each.existing)
 
     def is_elsewhere(self, other: GuestSpec) -> bool:
         """Whether the spec puts it on another host than ``other``."""

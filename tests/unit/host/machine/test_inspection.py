@@ -72,3 +72,11 @@ def test_it_imports_nothing_that_another_host_has_not() -> None:
             for name in names:
                 known = name.split(".")[0] in sys.stdlib_module_names
                 assert known or name.startswith("virtkit.host.machine"), f"{path.name}: {name}"
+
+
+def test_what_paths_are(tmp_path: Path) -> None:
+    (tmp_path / "disk").touch()
+    (tmp_path / "link").symlink_to("disk")
+    paths = [*(tmp_path / each for each in ("disk", "link", "gone", ".")), Path("/dev/null")]
+    (answer,) = inspection.answer([f"kinds={','.join(map(str, paths))}"]).values()
+    assert [*answer.values()] == ["file", "file", "", "other", "other"]
