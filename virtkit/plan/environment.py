@@ -174,6 +174,8 @@ class _Planner:
             except RequestError as error:
                 self._errors.append(error)
                 continue
+            if current is not None and self._restarts(current):
+                comparison = comparison.restarted()
             self._pending += [comparison.pending] if comparison.pending else []
             self._notes += comparison.notes
             if comparison.change is not None:
@@ -193,6 +195,12 @@ class _Planner:
                         lost=f"network {old.name}" if moves else "",
                         observed=old,
                     )
+
+    def _restarts(self, network: ObservedNetwork) -> bool:
+        """Whether what waits for a network's restart is done now: only its own guests are put
+        back on it."""
+        environment = self._desired.environment
+        return self._restart and not foreign_users(network, self._observed, environment)
 
     def _left_alone(self, network: ObservedNetwork) -> set[str]:
         """The guests, beside the desired ones, that keep what the network reserves for them: nobody

@@ -417,4 +417,7 @@ def _networks(
                 if each.network == name
             ),
             requested=network.model_dump(mode="json"),
+            more_names=network.names,
+            forwarders=network.forward,
+            mtu=network.mtu,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
@@ -38,9 +38,23 @@ def host_names(reservation: Reservation, domain: str) -> Iterable[DnsHost]:
         yield DnsHost(reservation.ip6, names)
 
 
+def merged_names(hosts: Iterable[DnsHost]) -> tuple[DnsHost, ...]:
+    """The same entries with one for each address: libvirt takes no second one."""
+    names: dict[str, dict[str, None]] = {}
+    for each in hosts:
+        names.setdefault(each.ip, {}).update(dict.fromkeys(each.names))
+    return tuple(DnsHost(ip, tuple(each)) for ip, each in names.items())
+
+
 @dataclass(frozen=True)
 class Network:
-    """A libvirt network that virtkit makes: mode nat, isolated or routed."""
+    """A libvirt network that virtkit makes: mode nat, isolated or routed.
+
+    Attributes:
+        more_names: names that its DNS answers beside the guests', with their addresses.
+        forwarders: domains, and the name server that each is asked of.
+        mtu: bytes of its largest packet; None for what the host has by default.
+    """
 
     environment: str
     name: str
@@ -52,6 +66,9 @@ class Network:
     dhcp: tuple[str, str] | None
     reservations: tuple[Reservation, ...]
     requested: Mapping[str, Any]
+    more_names: Mapping[str, str] = field(default_factory=dict)
+    forwarders: Mapping[str, str] = field(default_factory=dict)
+    mtu: int | None = None
 
     @property
     def libvirt_name(self) -> str:
@@ -89,5 +106,11 @@ class Network:
 
     @property
     def names(self) -> tuple[DnsHost, ...]:
-        """The DNS entries of all guests that no DHCP lease brings."""
-        return tuple(host for each in self.reservations for host in host_names(each, self.domain))
+        """The DNS entries that no DHCP lease brings: of guests, and those of the spec."""
+        guests = [host for each in self.reservations for host in host_names(each, self.domain)]
+        return merged_names([*guests, *map(self._own_name, self.more_names)])
+
+    def _own_name(self, name: str) -> DnsHost:
+        """A name of the spec's; one without a dot is known in the network's domain, too."""
+        in_domain = [f"{name}.{self.domain}"] if self.domain and "." not in name else []
+        return DnsHost(self.more_names[name], (name, *in_domain))

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictInt,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from virtkit.spec.model.base import (
     Address,
@@ -13,7 +22,9 @@ from virtkit.spec.model.base import (
     Cidr,
     DomainName,
     ForeignName,
+    HostName,
     Ipv6Cidr,
+    MachineAddress,
     Model,
     ServerAddress,
 )
@@ -21,6 +32,10 @@ from virtkit.spec.problem import Problem
 
 #: What pydantic puts into the path of an error inside ``dhcp``.
 DHCP_RANGE = "<range>"
+#: What no record mentions of a network that does without it.
+NETWORK_OPTIONS = ("forward", "mtu", "names")
+#: Bytes of the smallest packet that IPv6 takes everywhere (RFC 8200).
+_IPV6_MTU = 1280
 
 
 class Dhcp(Model):
@@ -76,6 +91,18 @@ class NetworkSpec(Model):
         default=None, description="A libvirt network that is there already; never changed."
     )
 
+    mtu: Annotated[StrictInt, Field(ge=576, le=65535)] | None = Field(
+        default=None,
+        description="The largest packet of the network and of its guests, in bytes.",
+    )
+    names: dict[HostName, MachineAddress] = Field(
+        default_factory=dict, description="More names that the network's DNS answers."
+    )
+    forward: dict[DomainName, MachineAddress] = Field(
+        default_factory=dict,
+        description="Domains that the network's DNS asks another name server for.",
+    )
+
     @property
     def subnet(self) -> IPv4Network | None:
         """The IPv4 network, where the spec says it."""
@@ -103,7 +130,27 @@ class NetworkSpec(Model):
                 cure="set `mode: bridge`, or remove `bridge:`",
             )
         self._addresses()
+        self._options()
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dumped = serialize(self)
+        return {k: each for k, each in dumped.items() if each or k not in NETWORK_OPTIONS}
+
+    def _options(self) -> None:
+        if self.mtu is not None and self.mtu < _IPV6_MTU and self.ipv6:
+            raise Problem(
+                f"the mtu {self.mtu} is too small for IPv6",
+                why=f"IPv6 takes packets of {_IPV6_MTU} bytes everywhere",
+                cure=f"use {_IPV6_MTU} or more, or remove `ipv6:`",
+            )
+        if self.domain in self.forward:
+            raise Problem(
+                f"the network's own domain {self.domain} is asked elsewhere",
+                why="the network's DNS answers for it, with the names of the guests",
+                cure="remove it from `forward:`, or give the network another `domain:`",
+            )
 
     def _only_existing(self) -> None:
         others = sorted(self.model_fields_set - {"existing"})
@@ -120,7 +167,7 @@ class NetworkSpec(Model):
                 "a network of mode bridge does not say which bridge",
                 cure="set `bridge: br0`",
             )
-        for key in ("domain", "ipv6", "dhcp"):
+        for key in ("domain", "ipv6", "dhcp", "names", "forward"):
             if getattr(self, key):
                 raise Problem(
                     f"{key} can't be set with mode bridge",
