@@ -129,6 +129,7 @@ FIELDS: Mapping[str, Field] = {
         effect="live", action="plug", xml_paths=("os/initenv[virtkit_macs]",), seed=True
     ),
     "networks.address": Field(effect="restart", traceless=True),
+    "networks.address6": Field(effect="restart", traceless=True, sparse=True),
     "networks.mac": Field(effect="live", action="plug"),
     "networks.model": Field(effect="restart", in_device="model/@type", traceless=True, sparse=True),
     "networks.mtu": Field(effect="restart", in_device="mtu", traceless=True, sparse=True),

@@ -83,12 +83,13 @@ def with_kept_reservations(
         names: of these guests.
     """
     old = current.record.reservations
-    own = {value for each in network.reservations for value in (each.mac, each.ip, each.name)}
+    places = [(each.mac, each.ip, each.name) for each in network.reservations]
+    own = {value for each in places for value in each if value}
     others = [e for e in old if e.name in names and not own & {e.mac, e.ip, e.name}]
     if not others:
         return network
-    places = {each: index for index, each in enumerate(old)}
-    both = sorted((*network.reservations, *others), key=lambda e: places.get(e, len(places)))
+    order = {each: index for index, each in enumerate(old)}
+    both = sorted((*network.reservations, *others), key=lambda e: order.get(e, len(order)))
     return replace(network, reservations=tuple(both))
 
 

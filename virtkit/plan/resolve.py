@@ -15,6 +15,7 @@ from virtkit.drivers import Blocker, Driver
 from virtkit.drivers.fields import FIELDS
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts
+from virtkit.plan.cards import ipv6_place, ipv6_servers, requested_networks, with_network
 from virtkit.spec import model
 from virtkit.spec.defaults import completed
 from virtkit.state import addresses
@@ -106,6 +107,7 @@ def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None)
             as its digest still holds for what the spec says, that is kept, and nothing changed.
     """
     answer: dict[str, Any] = guest.model_dump(mode="json", by_alias=True, exclude=_NOT_RECORDED)
+    answer["networks"] = requested_networks(guest, spec.networks)
     defaults = completed({})
     for name, row in FIELDS.items():
         if row.sparse and name in answer and answer[name] == defaults[name]:
@@ -289,7 +291,7 @@ def _subnets(
     """The IPv4 subnet of every network that virtkit makes or knows the subnet of."""
     answer = {name: n.cidr for name, n in used.items() if n.cidr}
     for name, network in used.items():
-        if not network.managed or name in answer:
+        if not network.managed or name in answer or network.cidr is False:
             continue
         kept = decided.networks.get(name)
         in_use = [each for each in facts.used_subnets if ":" not in each.subnet]
@@ -330,7 +332,7 @@ def _interface_addresses(
             for index, interface in enumerate(guest.interfaces)
             if interface.name == name
         }
-        if not network.managed:
+        if not network.managed or name not in subnets:
             answer |= {interface: address for interface, address in wanted.items() if address}
             continue
         kept = {
@@ -357,6 +359,7 @@ def _interface(
     network = used[interface.name]
     address = interface_addresses.get((guest.name, index), "")
     cidr = subnets.get(interface.name, "")
+    place6 = ipv6_place(interface, network, mac)
     static = gateway = ""
     dns: tuple[str, ...] = ()
     if address and cidr and network.static:
@@ -376,12 +379,15 @@ def _interface(
         source=source,
         mac=mac,
         address=address,
-        address6=addresses.slaac(network.ipv6, mac) if network.ipv6 and network.managed else "",
         static=static,
         gateway=gateway,
-        dns=dns,
+        dhcp=not static and network.cidr is not False,
+        address6=place6.address,
+        static6=place6.static,
+        gateway6=place6.gateway,
+        dns=dns or ipv6_servers(network),
         domain=network.domain or "",
-        options=interface,
+        options=with_network(interface, network),
     )
 
 
@@ -400,17 +406,17 @@ def _networks(
             name=name,
             host=host,
             mode=network.mode,
-            cidr=subnets[name],
+            cidr=subnets.get(name, ""),
             ipv6=network.ipv6 or "",
             domain=network.domain or "",
-            dhcp=_dhcp_range(network, subnets[name]),
+            dhcp=_dhcp_range(network, subnets[name]) if name in subnets else None,
             reservations=tuple(
                 Reservation(
                     mac=each.mac,
                     ip=each.address,
                     name=guest.name,
                     ip6=each.address6,
-                    dhcp=not each.static,
+                    dhcp=each.dhcp,
                 )
                 for guest in guests
                 for each in guest.interfaces

@@ -49,6 +49,7 @@ def check(entry: Entry, draft: Draft, problems: Problems) -> None:
                 )
                 problems.at(entry.node, path, problem)
         _buses(entry, driver, problems)
+        _mtu(entry, driver, problems)
         _cpu_mode(entry, driver, problems)
         boots = entry.fields.kernel is not None and "kernel" not in driver.unsupported
         if driver.needs_built_image and not boots and image is not None and image.build is None:
@@ -145,6 +146,18 @@ def _buses(entry: Entry, driver: Driver, problems: Problems) -> None:
                 cure=f"use one of: {', '.join(driver.buses)}",
             )
             problems.at(entry.node, (*path, "bus"), problem)
+
+
+def _mtu(entry: Entry, driver: Driver, problems: Problems) -> None:
+    """Cards that are to take larger packets than the type's can."""
+    for path, card in _all_cards(entry.fields):
+        if card.mtu is not None and 0 < driver.max_mtu < card.mtu:
+            problem = Problem(
+                f"a guest of type {driver.type} can't have an mtu of {card.mtu}",
+                why=f"its cards take packets of {driver.max_mtu} bytes (guest {quote(entry.base)})",
+                cure=f"use {driver.max_mtu} or less, or another type",
+            )
+            problems.at(entry.node, (*path, "mtu"), problem)
 
 
 def _cpu_mode(entry: Entry, driver: Driver, problems: Problems) -> None:

@@ -49,8 +49,9 @@ ROOT_LABEL = "virtkit-root"
 class Interface:
     """A guest's network interface. ``address`` is empty where only the network knows it.
 
-    ``static`` holds what goes into the seed (CIDR notation) where there is no DHCP; ``options`` is
-    how the spec wants it.
+    ``static`` and ``static6`` hold what goes into the seed (CIDR notation) where there is no DHCP,
+    and where an IPv6 address does not follow from the MAC; ``dhcp`` says whether the guest asks for
+    an IPv4 address; ``options`` is how the spec wants it.
     """
 
     network: str
@@ -60,7 +61,10 @@ class Interface:
     address: str = ""
     address6: str = ""
     static: str = ""
+    static6: str = ""
     gateway: str = ""
+    gateway6: str = ""
+    dhcp: bool = True
     dns: tuple[str, ...] = ()
     domain: str = ""
     options: model.InterfaceSpec = field(default_factory=model.InterfaceSpec.model_construct)

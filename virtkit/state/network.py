@@ -12,7 +12,8 @@ from virtkit.state import addresses
 
 @dataclass(frozen=True)
 class Reservation:
-    """A guest's place in a network that virtkit made. ``ip6`` and ``dhcp`` as the network has."""
+    """A guest's place in a network that virtkit made. ``ip6`` and ``dhcp`` as the network has;
+    ``ip`` is empty where it has no IPv4."""
 
     mac: str
     ip: str
@@ -32,7 +33,7 @@ class DnsHost:
 def host_names(reservation: Reservation, domain: str) -> Iterable[DnsHost]:
     """The DNS entries that a guest needs: for static and IPv6 addresses; leases bring their own."""
     names = (reservation.name, f"{reservation.name}.{domain}") if domain else (reservation.name,)
-    if not reservation.dhcp:
+    if reservation.ip and not reservation.dhcp:
         yield DnsHost(reservation.ip, names)
     if reservation.ip6:
         yield DnsHost(reservation.ip6, names)
@@ -51,6 +52,7 @@ class Network:
     """A libvirt network that virtkit makes: mode nat, isolated or routed.
 
     Attributes:
+        cidr: its IPv4 subnet; empty for none.
         more_names: names that its DNS answers beside the guests', with their addresses.
         forwarders: domains, and the name server that each is asked of.
         mtu: bytes of its largest packet; None for what the host has by default.
@@ -80,11 +82,11 @@ class Network:
 
     @property
     def gateway(self) -> str:
-        return str(IPv4Network(self.cidr)[1])
+        return str(IPv4Network(self.cidr)[1]) if self.cidr else ""
 
     @property
     def prefix(self) -> int:
-        return IPv4Network(self.cidr).prefixlen
+        return IPv4Network(self.cidr).prefixlen if self.cidr else 0
 
     @property
     def gateway6(self) -> str:

@@ -152,9 +152,7 @@ def element_at(root: etree._Element, path: str) -> etree._Element | None:
     return here
 
 
-def remaining(
-    paths: Iterable[str], wanted: etree._Element, current: etree._Element
-) -> list[str]:
+def remaining(paths: Iterable[str], wanted: etree._Element, current: etree._Element) -> list[str]:
     """Those of the places of differences that are still in ``current``, and not in ``wanted``."""
 
     def has(root: etree._Element, path: str) -> bool:

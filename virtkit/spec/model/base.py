@@ -125,7 +125,6 @@ MountPoint = Annotated[str, AfterValidator(values.mount_point)]
 Mac = Annotated[str, AfterValidator(values.mac_address)]
 Address = Annotated[str, AfterValidator(values.ipv4_address)]
 ServerAddress = Annotated[str, AfterValidator(values.server_address)]
-Cidr = Annotated[str, AfterValidator(values.cidr)]
 Ipv6Cidr = Annotated[str, AfterValidator(values.ipv6_cidr)]
 DomainName = Annotated[str, AfterValidator(values.domain_name)]
 HostName = Annotated[

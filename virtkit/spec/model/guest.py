@@ -30,6 +30,7 @@ from virtkit.spec.model.base import (
     GuestNumber,
     GuestType,
     HostPath,
+    Ipv6Address,
     KeyPath,
     Label,
     Line,
@@ -56,7 +57,7 @@ def _schema_or_text(schema: dict[str, Any]) -> None:
 
 
 #: What of a network interface no record mentions where the spec does not.
-CARD_OPTIONS = ("model", "mtu", "queues")
+CARD_OPTIONS = ("address6", "model", "mtu", "queues")
 
 
 class InterfaceSpec(Model):
@@ -67,6 +68,11 @@ class InterfaceSpec(Model):
     name: Label = Field(description="The network.")
     address: Address | None = Field(
         default=None, description="Its IPv4 address; counts up with `count`."
+    )
+    address6: Ipv6Address | None = Field(
+        default=None,
+        description="Its IPv6 address, which goes into the seed; counts up with `count`. Left out, "
+        "it follows from the MAC address.",
     )
     mac: Mac | None = Field(default=None, description="Its MAC address; counts up with `count`.")
     model: Literal["virtio", "e1000", "e1000e", "rtl8139", "vmxnet3"] | None = Field(

@@ -19,7 +19,6 @@ from pydantic import (
 from virtkit.spec.model.base import (
     Address,
     BridgeName,
-    Cidr,
     DomainName,
     ForeignName,
     HostName,
@@ -29,6 +28,7 @@ from virtkit.spec.model.base import (
     ServerAddress,
 )
 from virtkit.spec.problem import Problem
+from virtkit.spec.values import cidr
 
 #: What pydantic puts into the path of an error inside ``dhcp``.
 DHCP_RANGE = "<range>"
@@ -64,13 +64,28 @@ DhcpRange = Annotated[
 ]
 
 
+def _cidr(value: object) -> object:
+    if value is None or value is False:
+        return value
+    if isinstance(value, str):
+        return cidr(value)
+    raise Problem(
+        "cidr is neither an IPv4 network nor false",
+        cure="set `cidr: 10.20.0.0/24`, or `cidr: false` with `ipv6:` for IPv6 only, or leave it "
+        "out",
+    )
+
+
 class NetworkSpec(Model):
     """A network of an environment, or one of libvirt's that is there already."""
 
     mode: Literal["nat", "isolated", "routed", "bridge"] = Field(
         default="nat", description="How the network reaches others."
     )
-    cidr: Cidr | None = Field(default=None, description="Its IPv4 network; left out, a free /24.")
+    cidr: Annotated[str | Literal[False] | None, BeforeValidator(_cidr)] = Field(
+        default=None,
+        description="Its IPv4 network; left out, a free /24; false, with `ipv6`: IPv6 only.",
+    )
     ipv6: Ipv6Cidr | None = Field(default=None, description="Its IPv6 network, a /64.")
     domain: DomainName | None = Field(
         default=None, description="Guests resolve each other as NAME.DOMAIN."
@@ -177,6 +192,12 @@ class NetworkSpec(Model):
 
     def _addresses(self) -> None:
         subnet = self.subnet
+        if self.cidr is False and not (self.ipv6 and self.managed):
+            raise Problem(
+                "a network without IPv4 needs IPv6",
+                why="`cidr: false` means that its guests have IPv6 addresses only",
+                cure="give `ipv6:` too, such as fd00:21::/64; or leave `cidr:` out",
+            )
         if self.dhcp:
             self._range(self.dhcp, subnet)
         if (self.gateway or self.dns) and not self.static:
