@@ -29,9 +29,11 @@ class NetworkField:
 #: libvirt updates DNS names and reservations of an active network (virNetworkUpdate), and nothing
 #: else of what virtkit gives it.
 NETWORK_FIELDS: Mapping[str, NetworkField] = {
+    "bootfile": NetworkField(effect="restart", xml_paths=("ip/dhcp/bootp",)),
     "forward": NetworkField(effect="restart", xml_paths=("dns/forwarder",)),
     "mtu": NetworkField(effect="restart", xml_paths=("mtu",)),
     "names": NetworkField(effect="live", xml_paths=("dns/host",)),
+    "tftp": NetworkField(effect="restart", xml_paths=("ip/tftp",)),
 }
 _NO_FIELD = NetworkField()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from ipaddress import IPv6Network
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from virtkit.spec import model
 from virtkit.state import addresses
@@ -27,6 +28,25 @@ def requested_networks(
     if guest.networks is None and interfaces == list(guest.interfaces):
         return None
     return [each.model_dump(mode="json") for each in interfaces]
+
+
+def place_of(
+    name: str, network: model.NetworkSpec, environment: str
+) -> tuple[Literal["network", "bridge", "direct"], str]:
+    """libvirt's word for where an interface on the network ``name`` is plugged in, and its name
+    there."""
+    if network.existing is not None:
+        return "network", network.existing
+    if network.mode == "bridge":
+        return "bridge", network.bridge or ""
+    if network.mode == "macvtap":
+        return "direct", network.device or ""
+    return "network", f"{environment}-{name}"
+
+
+def served_folder(path: str | None, spec_folder: str) -> str:
+    """The folder that a network serves, absolute; empty where it serves none."""
+    return posixpath.normpath(posixpath.join(spec_folder, path)) if path else ""
 
 
 class Ipv6Place(NamedTuple):
@@ -58,6 +78,20 @@ def ipv6_servers(network: model.NetworkSpec) -> tuple[str, ...]:
     if network.cidr is False and network.ipv6:
         return (str(IPv6Network(network.ipv6)[1]),)
     return ()
+
+
+def reach_note(guest: Guest) -> str:
+    """What to know of a guest that its host can't reach, and is asked whether it is ready; empty
+    for others."""
+    direct = guest.interfaces and all(each.kind == "direct" for each in guest.interfaces)
+    if not direct or guest.spec.ready.kind not in ("ssh", "port"):
+        return ""
+    cards = ", ".join(dict.fromkeys(each.source for each in guest.interfaces))
+    return (
+        f"its host can't reach it by mode macvtap ({cards}), and so neither tell that it is ready "
+        "nor let ssh in: give it a network beside that (`networks: [NAME, default]`), or set "
+        "`ready: none`"
+    )
 
 
 def mtu_note(guest: Guest) -> str:

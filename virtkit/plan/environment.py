@@ -330,8 +330,9 @@ def _choice_notes(guests: Iterable[Change]) -> Iterable[str]:
         is_made = each.action in ("create", "replace")
         if folders_note := _folders_note(each):
             about.setdefault(folders_note, []).append(each.object)
-        if is_made and (mtu_note := cards.mtu_note(each.desired)):
-            about.setdefault(mtu_note, []).append(each.object)
+        for card_note in (cards.mtu_note(each.desired), cards.reach_note(each.desired)):
+            if is_made and card_note:
+                about.setdefault(card_note, []).append(each.object)
         if is_made and confinement.mode == "hardened" and confinement.why:
             note = (
                 f"{confinement.mode}, not unprivileged: {confinement.why} "

@@ -15,7 +15,14 @@ from virtkit.drivers import Blocker, Driver
 from virtkit.drivers.fields import FIELDS
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts
-from virtkit.plan.cards import ipv6_place, ipv6_servers, requested_networks, with_network
+from virtkit.plan.cards import (
+    ipv6_place,
+    ipv6_servers,
+    place_of,
+    requested_networks,
+    served_folder,
+    with_network,
+)
 from virtkit.spec import model
 from virtkit.spec.defaults import completed
 from virtkit.state import addresses
@@ -92,7 +99,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
         )
     return Desired(
         environment=spec.name,
-        networks=tuple(_networks(spec.name, facts.name, used, subnets, guests)),
+        networks=tuple(_networks(spec, facts.name, used, subnets, guests)),
         guests=tuple(guests),
         refused={name: error for name, (_, _, error) in chosen.items() if error is not None},
         positions=_network_positions(spec, used),
@@ -225,7 +232,7 @@ def _network_positions(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str,
     return {
         (name, key): spec.where(("networks", name, key))
         for name in used
-        for key in ("cidr", "ipv6", "existing", "bridge")
+        for key in ("cidr", "ipv6", "existing", "bridge", "device", "tftp")
     }
 
 
@@ -367,15 +374,10 @@ def _interface(
         own = str(IPv4Network(cidr)[1]) if network.managed else ""
         gateway = network.gateway or (own if network.mode != "isolated" else "")
         dns = network.dns or ((own,) if own else ())
-    if network.existing is not None:
-        kind, source = "network", network.existing
-    elif network.mode == "bridge":
-        kind, source = "bridge", network.bridge or ""
-    else:
-        kind, source = "network", f"{environment}-{interface.name}"
+    kind, source = place_of(interface.name, network, environment)
     return Interface(
         network=interface.name,
-        kind="bridge" if kind == "bridge" else "network",
+        kind=kind,
         source=source,
         mac=mac,
         address=address,
@@ -392,7 +394,7 @@ def _interface(
 
 
 def _networks(
-    environment: str,
+    spec: model.Spec,
     host: str,
     used: Mapping[str, model.NetworkSpec],
     subnets: Mapping[str, str],
@@ -402,7 +404,7 @@ def _networks(
         if not network.managed:
             continue
         yield Network(
-            environment=environment,
+            environment=spec.name,
             name=name,
             host=host,
             mode=network.mode,
@@ -426,4 +428,6 @@ def _networks(
             more_names=network.names,
             forwarders=network.forward,
             mtu=network.mtu,
+            tftp=served_folder(network.tftp, str(spec.folder)),
+            bootfile=network.bootfile or "",
         )

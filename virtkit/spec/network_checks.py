@@ -18,6 +18,7 @@ def check(draft: Draft, problems: Problems) -> None:
     _overlaps(draft, problems)
     _names(draft, problems)
     _addresses6(draft, problems)
+    _ports(draft, problems)
 
 
 def _interfaces(draft: Draft) -> Iterator[tuple[Entry, GuestSpec, Path, InterfaceSpec]]:
@@ -107,3 +108,52 @@ def _misplaced(address: str, name: str, network: NetworkSpec) -> Problem | None:
     if not reason:
         return None
     return Problem(f"the address {address} is {reason}", cure=f"use one such as {subnet[16]}")
+
+
+def _ports(draft: Draft, problems: Problems) -> None:
+    """VLANs and portgroups on networks that have none."""
+    reported: set[tuple[str, Path]] = set()
+    for entry, _, path, interface in _interfaces(draft):
+        network = draft.networks.models.get(interface.name) or NetworkSpec.model_construct()
+        found = dict(_bad_ports(interface, network))
+        for key, problem in found.items():
+            if (entry.base, (*path, key)) not in reported:
+                reported.add((entry.base, (*path, key)))
+                problems.at(entry.node, (*path, key), problem)
+
+
+def _bad_ports(interface: InterfaceSpec, network: NetworkSpec) -> Iterator[tuple[str, Problem]]:
+    """The key of an interface that its network can't honour, and why."""
+    name = interface.name
+    if interface.portgroup is not None and network.existing is None:
+        yield (
+            "portgroup",
+            Problem(
+                f"the network '{name}' has no portgroups",
+                why="libvirt keeps portgroups in networks, and virtkit makes none",
+                cure="remove `portgroup:`, or name a libvirt network that has it (`existing:`)",
+            ),
+        )
+    if interface.vlan is None or network.existing is not None or network.mode == "bridge":
+        return
+    if network.mode == "macvtap":
+        device = f"{network.device}.{interface.vlan}"
+        yield (
+            "vlan",
+            Problem(
+                f"the network '{name}' can't have an interface in a VLAN",
+                why="libvirt sets no VLAN on a macvtap",
+                cure=f"make a VLAN device on the host (ip link add link {network.device} "
+                f"name {device} type vlan id {interface.vlan}) and set `device: {device}` instead",
+            ),
+        )
+    else:
+        yield (
+            "vlan",
+            Problem(
+                f"the network '{name}' can't have an interface in a VLAN",
+                why="libvirt makes it a Linux bridge, and sets VLANs on Open vSwitch alone",
+                cure="use a bridge of Open vSwitch (`mode: bridge`), or an existing network that "
+                "has it; or give each VLAN a network of its own",
+            ),
+        )

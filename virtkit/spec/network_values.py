@@ -12,6 +12,7 @@ from virtkit.spec.values import LABEL_PATTERN
 HOST_NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$"
 
 _LABEL = re.compile(LABEL_PATTERN, re.ASCII)
+_BOOT_FILE = re.compile(r"[A-Za-z0-9._/-]{1,127}", re.ASCII)
 
 
 def host_name(text: str) -> str:
@@ -21,6 +22,18 @@ def host_name(text: str) -> str:
             f"{quote(text)} is not a name that DNS answers",
             why="a name is DNS labels (a-z, 0-9 and -) with dots between, at most 200 characters",
             cure="use a name such as api or api.corp.test",
+        )
+    return text
+
+
+def boot_file(text: str) -> str:
+    """A file's path below another folder, of characters that every TFTP client takes."""
+    parts = text.split("/")
+    if _BOOT_FILE.fullmatch(text) is None or {"", ".", ".."} & {*parts}:
+        raise Problem(
+            f"{quote(text)} is no file that TFTP serves",
+            why="a path below `tftp:`, of letters, digits and ._-",
+            cure="use pxelinux.0, or efi/grubx64.efi",
         )
     return text
 

@@ -55,6 +55,8 @@ class Network:
         cidr: its IPv4 subnet; empty for none.
         more_names: names that its DNS answers beside the guests', with their addresses.
         forwarders: domains, and the name server that each is asked of.
+        tftp: the folder that it serves by TFTP, absolute; empty for none.
+        bootfile: the file there that DHCP names.
         mtu: bytes of its largest packet; None for what the host has by default.
     """
 
@@ -71,6 +73,8 @@ class Network:
     more_names: Mapping[str, str] = field(default_factory=dict)
     forwarders: Mapping[str, str] = field(default_factory=dict)
     mtu: int | None = None
+    tftp: str = ""
+    bootfile: str = ""
 
     @property
     def libvirt_name(self) -> str:

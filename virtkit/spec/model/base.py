@@ -132,6 +132,7 @@ HostName = Annotated[
     AfterValidator(network_values.host_name),
     Field(json_schema_extra={"pattern": network_values.HOST_NAME_PATTERN}),
 ]
+BootFile = Annotated[str, AfterValidator(network_values.boot_file)]
 MachineAddress = Annotated[str, AfterValidator(network_values.machine_address)]
 Ipv6Address = Annotated[str, AfterValidator(network_values.ipv6_address)]
 BridgeName = Annotated[str, AfterValidator(values.bridge_name)]

@@ -26,6 +26,7 @@ from virtkit.spec.model.base import (
     Address,
     Command,
     Duration,
+    ForeignName,
     GroupName,
     GuestNumber,
     GuestType,
@@ -57,7 +58,7 @@ def _schema_or_text(schema: dict[str, Any]) -> None:
 
 
 #: What of a network interface no record mentions where the spec does not.
-CARD_OPTIONS = ("address6", "model", "mtu", "queues")
+CARD_OPTIONS = ("address6", "model", "mtu", "portgroup", "queues", "vlan")
 
 
 class InterfaceSpec(Model):
@@ -83,6 +84,15 @@ class InterfaceSpec(Model):
     )
     queues: Annotated[StrictInt, Field(ge=1, le=256)] | None = Field(
         default=None, description="Pairs of queues, for several CPUs; a virtio card's only."
+    )
+
+    vlan: Annotated[StrictInt, Field(ge=1, le=4094)] | None = Field(
+        default=None,
+        description="The VLAN that it is in; on a bridge or an existing network of Open vSwitch "
+        "alone. Not tried on a real Open vSwitch.",
+    )
+    portgroup: ForeignName | None = Field(
+        default=None, description="A portgroup that an existing network has for it."
     )
 
     @model_validator(mode="before")
