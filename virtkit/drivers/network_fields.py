@@ -5,6 +5,7 @@ A field without a row makes another network of it: the old one is removed first.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -45,12 +46,13 @@ def network_effect(field: str) -> Effect:
 
 def network_field_at(path: str) -> str:
     """The field that stands at a place in a network's XML; empty where none does."""
+    plain = re.sub(r"\[[^\]]*\]", "", path)
     return next(
         (
             name
             for name, row in NETWORK_FIELDS.items()
             for place in row.xml_paths
-            if f"{path}/".startswith((f"{place}/", f"{place}["))
+            if f"{plain}/".startswith(f"{place}/")
         ),
         "",
     )

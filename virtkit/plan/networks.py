@@ -146,18 +146,18 @@ def _compared(
     live = _by_path(wanted, current, current.live)
     drifted = _by_path(current.record.rendered, current, current.inactive)
     for path, difference in {**live, **config}.items():
-        field_name = network_field_at(path) or path
+        field_name = network_field_at(path)
         if field_name in changing or (_is_reservation(difference) and old != new):
             continue
         cause: Cause = "upgrade" if path in config and path not in drifted else "drift"
-        if field_name != path and path not in config and not _is_reservation(difference):
+        if field_name and path not in config and not _is_reservation(difference):
             cause = "spec"  # nobody else changes that of an active network: it waits
         effect: Effect = "none"
         if path in live:
             effect = "restart" if current.users and not _is_reservation(difference) else "live"
         later = effect == "restart" and path not in config
-        later_name = field_name if later else path
-        reason = FieldChange(later_name, difference.current, difference.wanted, cause, effect)
+        shown = field_name if field_name and later else path
+        reason = FieldChange(shown, difference.current, difference.wanted, cause, effect)
         (pending if later else reasons).append(reason)
     known = {*changing, *(each.field for each in pending)}
     (pending if current.users else reasons).extend(_outdated(current, wanted, known))

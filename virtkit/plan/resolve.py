@@ -349,7 +349,10 @@ def _interface_addresses(
             if (address := decided_guest.addresses.get(macs[interface]))
         }
         dynamic = _dhcp_range(network, subnets[name])
-        answer |= addresses.allocate(subnets[name], wanted, kept=kept, held=held, dynamic=dynamic)
+        named = {each for each in network.names.values() if ":" not in each}  # somebody's already
+        answer |= addresses.allocate(
+            subnets[name], wanted, kept=kept, held=held | named, dynamic=dynamic
+        )
     return answer
 
 

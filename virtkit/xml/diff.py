@@ -199,6 +199,8 @@ def _missing(wanted: etree._Element, current: etree._Element, path: str) -> Iter
             yield Difference(f"{path}/@{key}", *shown)
     for mine, theirs in _pairs(wanted, current):
         below = f"{path}/{_name(mine)}".lstrip("/")
+        if theirs is None and mine.tag in _GROUPS:
+            theirs = etree.Element(str(mine.tag))
         if theirs is None:
             yield Difference(below, _shown(mine), None)
         else:
