@@ -183,7 +183,8 @@ class NetworkSpec(Model):
             raise Problem(
                 "a network without DHCP for IPv4 can't have tftp",
                 why="guests that boot from it learn by DHCP where the files are",
-                cure="remove `tftp:`, or " + ("`cidr: false`" if self.cidr is False else "`dhcp: false`"),
+                cure="remove `tftp:`, or "
+                + ("`cidr: false`" if self.cidr is False else "`dhcp: false`"),
             )
         if self.domain in self.forward:
             raise Problem(
