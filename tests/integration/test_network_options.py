@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.edits import Edits, editing, lives, why
-from integration.lab import run, until, virsh
+from integration.edits import Edits, document, editing, lives, why
+from integration.lab import run, tiny_disk, until, virsh
 
 #: Where a name server of somebody else's answers, on the host itself.
 ELSEWHERE = "127.94.61.53"
@@ -182,6 +182,147 @@ def test_files_go_by_ipv6(edits: Edits, tmp_path: Path) -> None:
     (tmp_path / "words").write_text("by IPv6\n")
     edits.lab.virtkit("cp", str(tmp_path / "words"), "vm6:/tmp/words")
     assert edits.lab.sh("vm6", "cat /tmp/words") == "by IPv6"
+
+
+def test_a_fixed_address_comes_with_the_next_start(edits: Edits) -> None:
+    edits.guest("box6", networks=[{"name": "six", "address6": "fd00:94:62::20"}])
+    reasons = why(edits.plan()["guest/box6"])
+    assert reasons == {"networks.six.address6": ("spec", "restart")}
+    edits.up()
+    assert why(edits.pending()["guest/box6"]) == reasons
+    assert "fd00:94:62::20" not in edits.lab.sh("box6", "ip -6 -brief address")
+    edits.up("--restart")
+    assert edits.pending() == {}
+    assert edits.lab.status("box6")["addresses"] == ["fd00:94:62::20"]
+    assert "fd00:94:62::20" in edits.lab.sh("box6", "ip -6 -brief address")
+    assert resolved(edits, "vm6", "box6") == ["fd00:94:62::20"]
+
+
+# --- MTU that changes --------------------------------------------------------------------------
+
+
+def test_another_mtu_waits_for_both(edits: Edits) -> None:
+    """The network has it when it starts again, and each guest when that does."""
+    edits.spec["networks"]["small"] = {"cidr": "10.94.64.0/24", "mtu": 1400}
+    edits.guest("mini", type="lxc", networks=["small"])
+    edits.up()
+    mtu = "cat /sys/class/net/eth0/mtu"
+    assert edits.lab.sh("mini", mtu) == "1400"
+    network(edits, "small", mtu=1300)
+    plan = edits.plan()
+    assert why(plan["network/small"]) == {"mtu": ("spec", "restart")}
+    assert why(plan["guest/mini"]) == {"networks.small.mtu": ("spec", "restart")}
+    edits.up()
+    assert edits.pending().keys() == {"network/small", "guest/mini"}
+    assert edits.lab.sh("mini", mtu) == "1400"
+    edits.up("--restart")
+    assert edits.pending() == {}
+    assert edits.lab.sh("mini", mtu) == "1300"
+    network(edits, "small", mtu=None)
+    edits.up("--restart")
+    assert edits.pending() == {}
+    assert edits.lab.sh("mini", mtu) == "1500"
+    edits.reset()
+    edits.up("--yes")
+
+
+@pytest.mark.needs_uml
+def test_user_mode_linux(edits: Edits) -> None:
+    edits.guest("u", type="uml", memory="288MiB", networks=[{"name": "front", "mtu": 1400}])
+    edits.up()
+    assert edits.lab.sh("u", "cat /sys/class/net/vec0/mtu") == "1400"
+    assert resolved(edits, "u", "api") == ["10.94.61.5"]
+    edits.gone("u")
+    edits.up("--yes")
+
+
+# --- guests beside the host --------------------------------------------------------------------
+
+
+@contextmanager
+def wire() -> Iterator[str]:
+    """A card of the host's, and a cable in it that ends nowhere."""
+    run("ip", "link", "add", "wire0", "type", "veth", "peer", "name", "wire1")
+    for each in ("wire0", "wire1"):
+        run("ip", "link", "set", each, "up")
+    try:
+        yield "wire0"
+    finally:
+        run("ip", "link", "delete", "wire0")
+
+
+def test_guests_on_a_card_of_the_host(edits: Edits) -> None:
+    """They reach each other and not their host: plan, readiness and ssh say so."""
+    with wire() as card:
+        edits.spec["networks"]["wire"] = {
+            "mode": "macvtap",
+            "device": card,
+            "cidr": "10.94.63.0/24",
+        }
+        edits.spec["images"] = {"tiny": {"path": "tiny.raw"}}
+        (edits.lab.folder / "tiny.raw").write_bytes(tiny_disk())
+        own = [{"name": "wire", "address": "10.94.63.2"}]
+        edits.guest("one", type="lxc", networks=own, ready={"timeout": "5s"})
+        edits.guest("two", type="lxc", networks=["wire", "front"])
+        edits.guest("vm2", type="qemu", image="tiny", networks=["wire"], ready="none")
+        (note,) = edits.lab.json("plan")["notes"]
+        assert note.startswith("guest/one: its host can't reach it by mode macvtap (wire0)")
+        ran = edits.lab.virtkit("up", "--json", code=1)
+        (failed,) = [e for e in ran.data["steps"] if e["outcome"] == "failed"]
+        assert (failed["object"], failed["step"]) == ("guest/one", "ready")
+        assert "beside the host (macvtap)" in failed["error"]["why"]
+        assert "ready: none" in failed["error"]["cure"]
+        edits.guest("one", type="lxc", networks=own, ready="none")
+        edits.up()
+        said = edits.lab.virtkit("ssh", "one", "--", "true", code=None)
+        assert said.code != 0
+        assert "beside the host (macvtap)" in said.err
+        edits.lab.sh("two", "ip address add 10.94.63.3/24 dev eth0")
+        answer = "timeout 5 bash -c ': </dev/tcp/10.94.63.2/22' && echo through"
+        assert until(lambda: edits.lab.sh("two", f"{answer} || true"), 30) == "through"
+        shown = document("wires-vm2").find("devices/interface")
+        assert (shown.get("type"), shown.find("source").get("dev")) == ("direct", card)
+        assert edits.plan() == {}
+        for each in ("one", "two", "vm2"):
+            edits.gone(each)
+        edits.up("--yes")
+    edits.reset()
+
+
+# --- guests that boot from the network ---------------------------------------------------------
+
+#: A TFTP client: prints a file's first block (RFC 1350).
+FETCH = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asks:
+    asks.settimeout(10)
+    asks.sendto(bytes([0, 1]) + b"pxelinux.0" + bytes(1) + b"octet" + bytes(1), ("10.94.61.1", 69))
+    print(asks.recv(600)[4:].decode())
+"""
+
+
+def test_files_that_the_network_serves(edits: Edits) -> None:
+    folder = edits.lab.folder / "pxe"
+    folder.mkdir()
+    (folder / "pxelinux.0").write_text("boot me")
+    for each in folder.parents:
+        each.chmod(each.stat().st_mode | 0o001)
+    folder.chmod(0o700)
+    network(edits, tftp="./pxe", bootfile="pxelinux.0")
+    (error,) = edits.lab.errors("up")
+    assert "can't be read by libvirt's TFTP server" in error
+    folder.chmod(0o755)
+    assert why(edits.plan()["network/front"]) == {
+        "bootfile": ("spec", "restart"),
+        "tftp": ("spec", "restart"),
+    }
+    edits.up("--restart")
+    assert edits.pending() == {}
+    found = until(lambda: edits.lab.sh("box", f"python3 -c '{FETCH}' || true"), 60)
+    assert found == "boot me"
+    network(edits, tftp=None, bootfile=None)
+    edits.up("--restart")
+    assert edits.plan() == {}
 
 
 def test_nothing_of_it_drifts(edits: Edits) -> None:

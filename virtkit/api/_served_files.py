@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
@@ -58,5 +57,5 @@ def check(network: Network, spec: Spec) -> None:
 
 def _is_open(path: Path) -> bool:
     """Whether any user may read a file, or pass through a folder."""
-    mode = os.stat(path).st_mode
+    mode = path.stat().st_mode
     return bool(mode & (stat.S_IROTH if stat.S_ISREG(mode) else stat.S_IXOTH))

@@ -198,9 +198,12 @@ class _Planner:
 
     def _restarts(self, network: ObservedNetwork) -> bool:
         """Whether what waits for a network's restart is done now: only its own guests are put
-        back on it."""
+        back on it, and guests that nobody named keep their link."""
         environment = self._desired.environment
-        return self._restart and not foreign_users(network, self._observed, environment)
+        named = {f"{environment}-{name}" for name in self._only or ()}
+        spared = self._only is not None and not named.issuperset(network.users)
+        foreign = foreign_users(network, self._observed, environment)
+        return self._restart and not spared and not foreign
 
     def _left_alone(self, network: ObservedNetwork) -> set[str]:
         """The guests, beside the desired ones, that keep what the network reserves for them: nobody

@@ -74,6 +74,23 @@ def test_others_guests_keep_a_network_from_its_restart() -> None:
     assert reasons(asked.pending).keys() == {"forward", "mtu"}
 
 
+def test_guests_that_nobody_named_keep_their_link() -> None:
+    two = {"name": "lab", "networks": {"front": NETWORK}, "guests": {"web": WEB, "db": WEB}}
+    old = {**two, "networks": {"front": {"cidr": "10.20.0.0/24"}}}
+    before = samples.up(samples.desired_of(json.dumps(old)), "/lab.yaml")
+    after = samples.up(samples.desired_of(json.dumps(two)), "/lab.yaml")
+    staged = started_before(after, before.networks["lab-front"].live)
+    decided = samples.decided(samples.spec_of(json.dumps(two)), staged)
+    desired = samples.desired_of(json.dumps(two), decided=decided)
+
+    def network(*only: str) -> list[Change]:
+        found = diff(desired, staged, spec_path="/lab.yaml", only=only or None, restart=True)
+        return [each for each in found.changes if each.object == "network/front"]
+
+    assert network("web") == []
+    assert len(network("web", "db")) == len(network()) == 1
+
+
 def test_what_is_gone_is_there_until_the_network_starts_again() -> None:
     plain = {"cidr": "10.20.0.0/24"}
     before = existing(NETWORK).networks["lab-front"].live
