@@ -8,7 +8,7 @@ from dataclasses import replace
 from virtkit.drivers.fields import row_of
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
-from virtkit.plan import cards, duplicates, host_conflicts, name_conflicts
+from virtkit.plan import duplicates, host_conflicts, interfaces, name_conflicts
 from virtkit.plan.changes import Change, FieldChange, Plan, path_change
 from virtkit.plan.guests import compare_guest
 from virtkit.plan.networks import compare_network, with_kept_reservations
@@ -333,9 +333,12 @@ def _choice_notes(guests: Iterable[Change]) -> Iterable[str]:
         is_made = each.action in ("create", "replace")
         if folders_note := _folders_note(each):
             about.setdefault(folders_note, []).append(each.object)
-        for card_note in (cards.mtu_note(each.desired), cards.reach_note(each.desired)):
-            if is_made and card_note:
-                about.setdefault(card_note, []).append(each.object)
+        for interface_note in (
+            interfaces.mtu_note(each.desired),
+            interfaces.reach_note(each.desired),
+        ):
+            if is_made and interface_note:
+                about.setdefault(interface_note, []).append(each.object)
         if is_made and confinement.mode == "hardened" and confinement.why:
             note = (
                 f"{confinement.mode}, not unprivileged: {confinement.why} "

@@ -182,7 +182,7 @@ def _missing_sources(
         if each.kind == "bridge":
             yield from _bridge(each, guest, where, facts)
         elif each.kind == "direct":
-            yield from _card(each, guest, where, facts)
+            yield from _network_card(each, guest, where, facts)
         elif each.name not in own_networks:
             yield from _existing(each, guest, where, facts)
 
@@ -232,7 +232,9 @@ def _bridge(source: _Source, guest: Guest, where: str, facts: HostFacts) -> Iter
     )
 
 
-def _card(source: _Source, guest: Guest, where: str, facts: HostFacts) -> Iterator[RequestError]:
+def _network_card(
+    source: _Source, guest: Guest, where: str, facts: HostFacts
+) -> Iterator[RequestError]:
     """The host's card of a network of mode macvtap."""
     name, kinds = source.name, facts.device_kinds
     if kinds is None or (name in kinds and name != "lo"):

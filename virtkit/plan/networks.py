@@ -71,7 +71,7 @@ def compare_network(
         return ComparedNetwork(replace(change, reasons=(*changes, *moves), lost=lost))
     if not current.users or not current.active:  # then it is started again, or it is off
         changes = [replace(each, effect="live") for each in changes]
-    return _compared(base, network, current, changes)
+    return _with_differences(base, network, current, changes)
 
 
 def with_kept_reservations(
@@ -131,7 +131,7 @@ def _unseen_cures(current: ObservedNetwork, observed: Observed) -> list[str]:
     return [errors[each].cure for each in sorted(schemes)]
 
 
-def _compared(
+def _with_differences(
     base: Change, network: Network, current: ObservedNetwork, changes: Sequence[FieldChange]
 ) -> ComparedNetwork:
     """What comes of the spec's ``changes`` that leave it the same network, and of its XML."""

@@ -15,7 +15,7 @@ from virtkit.drivers import Blocker, Driver
 from virtkit.drivers.fields import FIELDS
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts
-from virtkit.plan.cards import (
+from virtkit.plan.interfaces import (
     ipv6_place,
     ipv6_servers,
     place_of,

@@ -115,8 +115,8 @@ def _ports(draft: Draft, problems: Problems) -> None:
     reported: set[tuple[str, Path]] = set()
     for entry, _, path, interface in _interfaces(draft):
         network = draft.networks.models.get(interface.name) or NetworkSpec.model_construct()
-        found = dict(_bad_ports(interface, network))
-        for key, problem in found.items():
+        wrong = dict(_bad_ports(interface, network))
+        for key, problem in wrong.items():
             if (entry.base, (*path, key)) not in reported:
                 reported.add((entry.base, (*path, key)))
                 problems.at(entry.node, (*path, key), problem)

@@ -95,8 +95,8 @@ def check(guest: Guest, root: etree._Element) -> None:
     own |= {each.source for each in guest.filesystems if not each.readonly}
     shared = {guest.files.root, guest.files.kernel, guest.files.initrd}
     shared |= {each.source for each in guest.filesystems if each.readonly}
-    cards = {each.source for each in guest.interfaces if each.kind == "direct"}
-    _refuse(guest, reaches(root, own, shared, cards), where)
+    host_cards = {each.source for each in guest.interfaces if each.kind == "direct"}
+    _refuse(guest, reaches(root, own, shared, host_cards), where)
 
 
 def _check_confined(guest: Guest, root: etree._Element, where: str) -> None:
@@ -155,14 +155,14 @@ def reaches(
     root: etree._Element,
     own: Collection[str],
     image: Collection[str] = (),
-    cards: Collection[str] = (),
+    host_cards: Collection[str] = (),
 ) -> dict[str, str]:
     """What in a domain's XML reaches the host: each value that ``allow:`` needs, with an example.
 
     Args:
         own: paths on the host that are the guest's own.
         image: paths that it shares with others, to read only.
-        cards: the host's network cards that its networks are on (mode macvtap).
+        host_cards: the host's network cards that its networks are on (mode macvtap).
     """
     reached: dict[str, str] = {}
     for element in tree.outside_metadata(root):
@@ -172,7 +172,7 @@ def reaches(
         elif tag in _REACHING:
             reached.setdefault(_REACHING[tag], f"<{tag}>")
         for key, value in tree.attributes(element):
-            if value in _HOSTDEVS.get((tag, key), ()) and not _is_on_card(element, cards):
+            if value in _HOSTDEVS.get((tag, key), ()) and not _is_on_host_card(element, host_cards):
                 reached.setdefault("hostdev", f"<{tag} {key}='{value}'>")
             if key == "secret":  # libvirt's own, as the element is
                 reached.setdefault("host-paths", f"<{tag} {key}='{value}'>")
@@ -185,8 +185,8 @@ def reaches(
     return reached
 
 
-def _is_on_card(element: etree._Element, cards: Collection[str]) -> bool:
-    """Whether an element is an interface on one of the ``cards``, and no more than beside it."""
+def _is_on_host_card(element: etree._Element, host_cards: Collection[str]) -> bool:
+    """Whether an element is an interface on one of the ``host_cards``, and no more than beside it."""
     sources = [e for e in element.iterchildren(etree.Element) if tree.local_name(e) == "source"]
     return (
         tree.local_name(element) == "interface"
@@ -194,7 +194,7 @@ def _is_on_card(element: etree._Element, cards: Collection[str]) -> bool:
         and len(sources) == 1
         and _values(sources[0], "mode") == ["bridge"]
         and len(_values(sources[0], "dev")) == 1
-        and _values(sources[0], "dev")[0] in cards
+        and _values(sources[0], "dev")[0] in host_cards
     )
 
 

@@ -599,9 +599,9 @@ def set_mtus(name: str, root: ElementTree.Element) -> None:
             tell(name, f"its card {card} keeps its MTU: {error}")
 
 
-def _set_mtu(card: str, size: int) -> None:
+def _set_mtu(device: str, size: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        fcntl.ioctl(control, _SIOCSIFMTU, struct.pack("16si20x", card.encode(), size))
+        fcntl.ioctl(control, _SIOCSIFMTU, struct.pack("16si20x", device.encode(), size))
 
 
 # --- libvirt's calls --------------------------------------------------------------------------

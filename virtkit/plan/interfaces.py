@@ -86,9 +86,9 @@ def reach_note(guest: Guest) -> str:
     direct = guest.interfaces and all(each.kind == "direct" for each in guest.interfaces)
     if not direct or guest.spec.ready.kind not in ("ssh", "port"):
         return ""
-    cards = ", ".join(dict.fromkeys(each.source for each in guest.interfaces))
+    devices = ", ".join(dict.fromkeys(each.source for each in guest.interfaces))
     return (
-        f"its host can't reach it by mode macvtap ({cards}), and so neither tell that it is ready "
+        f"its host can't reach it by mode macvtap ({devices}), and so neither tell that it is ready "
         "nor let ssh in: give it a network beside that (`networks: [NAME, default]`), or set "
         "`ready: none`"
     )
