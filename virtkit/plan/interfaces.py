@@ -88,8 +88,8 @@ def reach_note(guest: Guest) -> str:
         return ""
     devices = ", ".join(dict.fromkeys(each.source for each in guest.interfaces))
     return (
-        f"its host can't reach it by mode macvtap ({devices}), and so neither tell that it is ready "
-        "nor let ssh in: give it a network beside that (`networks: [NAME, default]`), or set "
+        f"its host can't reach it by mode macvtap ({devices}), and so neither tell that it is "
+        "ready nor let ssh in: give it a network beside that (`networks: [NAME, default]`), or set "
         "`ready: none`"
     )
 

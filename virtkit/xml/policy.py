@@ -186,7 +186,7 @@ def reaches(
 
 
 def _is_on_host_card(element: etree._Element, host_cards: Collection[str]) -> bool:
-    """Whether an element is an interface on one of the ``host_cards``, and no more than beside it."""
+    """Whether an element is an interface on one of the ``host_cards``, beside the host."""
     sources = [e for e in element.iterchildren(etree.Element) if tree.local_name(e) == "source"]
     return (
         tree.local_name(element) == "interface"
