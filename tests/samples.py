@@ -65,6 +65,8 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
             *(_used_subnet(*each.split()) for each in data.get("used_subnets", ())),
         ),
         networks=data.get("networks", {}),
+        portgroups={k: frozenset(each) for k, each in data.get("portgroups", {}).items()},
+        vlan_networks=frozenset(data.get("vlan_networks", ())),
         device_kinds=data.get("device_kinds"),
         identity=data.get("identity", ""),
         missing_programs=frozenset(data.get("missing_programs", ())),

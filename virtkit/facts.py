@@ -140,6 +140,9 @@ class HostFacts:
         kvm: the probe's verdict; None where nobody needed to know.
         used_subnets: networks in use: routes, whatever their table, and libvirt's networks.
         networks: libvirt's networks, ours too, and whether each is active.
+        portgroups: the portgroups of each of libvirt's networks.
+        vlan_networks: libvirt's networks whose interfaces can be in a VLAN: of Open vSwitch, or of
+            a card's virtual functions.
         device_kinds: each of the host's network devices, and its kind (``bridge``,
             ``openvswitch``, or empty); None where nobody could look.
         identity: what identifies this host among others; empty where nothing does.
@@ -160,6 +163,8 @@ class HostFacts:
     kvm: KvmVerdict | None = None
     used_subnets: tuple[UsedSubnet, ...] = ()
     networks: Mapping[str, bool] = field(default_factory=dict)
+    portgroups: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    vlan_networks: frozenset[str] = frozenset()
     device_kinds: Mapping[str, str] | None = None
     identity: str = ""
     no_userns: NoUserns | None = None

@@ -48,7 +48,7 @@ def files(guest: Guest, keys: SshKeys, instance: str) -> dict[str, str]:
     answer = {
         "meta-data": f"instance-id: {instance}\nlocal-hostname: {guest.name}\n",
         "user-data": "#cloud-config\n" + _json(user_data(guest, keys)),
-        "network-config": _json(network_config(guest.interfaces)),
+        "network-config": _json(network_config(guest.interfaces, guest.driver.card_mtu)),
     }
     if guest.skips_cloud_init:
         answer["virtkit.sh"] = _virtkit_script(guest, keys, instance)
@@ -201,26 +201,48 @@ def merge(own: Mapping[str, Any], users: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def network_config(interfaces: Sequence[Interface]) -> dict[str, Any]:
-    """cloud-init's network config, version 2."""
+def network_config(interfaces: Sequence[Interface], largest: int = 0) -> dict[str, Any]:
+    """cloud-init's network config, version 2.
+
+    Args:
+        largest: bytes of the largest MTU that a guest may set itself; 0 for any.
+    """
     return {
         "version": 2,
-        "ethernets": {f"nic{index}": _ethernet(each) for index, each in enumerate(interfaces)},
+        "ethernets": {
+            f"nic{index}": _ethernet(each, largest) for index, each in enumerate(interfaces)
+        },
     }
 
 
-def _ethernet(interface: Interface) -> dict[str, Any]:
+def _mtu(interface: Interface, largest: int) -> int | None:
+    """The MTU that the guest sets itself, in bytes; None where it takes what its card has."""
+    mtu = interface.options.mtu
+    return mtu if mtu is not None and (not largest or mtu <= largest) else None
+
+
+def _ethernet(interface: Interface, largest: int = 0) -> dict[str, Any]:
     answer: dict[str, Any] = {"match": {"macaddress": interface.mac}}
-    if not interface.static:
+    if mtu := _mtu(interface, largest):
+        answer["mtu"] = mtu
+    if interface.dhcp:
         answer |= {"dhcp4": True, "dhcp-identifier": "mac"}
     else:
-        answer |= {"dhcp4": False, "addresses": [interface.static]}
-        if interface.gateway:
-            answer["routes"] = [{"to": "0.0.0.0/0", "via": interface.gateway}]
-        if interface.dns:
-            search = [interface.domain] if interface.domain else []
-            answer["nameservers"] = {"addresses": list(interface.dns), "search": search}
+        answer["dhcp4"] = False
+    if fixed := _fixed(interface):
+        answer["addresses"] = fixed
+    gateways = (("0.0.0.0/0", interface.gateway), ("::/0", interface.gateway6))
+    if routes := [{"to": to, "via": via} for to, via in gateways if via]:
+        answer["routes"] = routes
+    if interface.dns and not interface.dhcp:
+        search = [interface.domain] if interface.domain else []
+        answer["nameservers"] = {"addresses": list(interface.dns), "search": search}
     return answer
+
+
+def _fixed(interface: Interface) -> list[str]:
+    """The addresses that the seed gives an interface, in CIDR notation."""
+    return [each for each in (interface.static, interface.static6) if each]
 
 
 def _virtkit_script(guest: Guest, keys: SshKeys, instance: str) -> str:
@@ -272,12 +294,13 @@ def _changing(guest: Guest, authorized: Sequence[str]) -> dict[str, Any]:
             {
                 "mac": each.mac,
                 "name": each.network,
-                "dhcp": not each.static,
-                "addresses": [each.static] if each.static else [],
-                "gateway": each.gateway or None,
+                "dhcp": each.dhcp,
+                "addresses": _fixed(each),
+                "gateways": [gateway for gateway in (each.gateway, each.gateway6) if gateway],
                 "dns": list(each.dns),
                 "domain": each.domain or None,
-                "accept_ra": True,
+                "accept_ra": not each.static6,
+                "mtu": _mtu(each, guest.driver.card_mtu),
             }
             for each in guest.interfaces
         ],

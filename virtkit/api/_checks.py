@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from virtkit import access, ansible, images
+from virtkit.api import _served_files
 from virtkit.api._hosts import path_of
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.host import Host, schemas
@@ -70,6 +71,7 @@ def check(plan: Plan, spec: Spec, host: Host) -> None:
             if isinstance(change.desired, ImageRef):
                 images.check(host, change.desired, spec.folder)
             elif isinstance(change.desired, Network):
+                _served_files.check(change.desired, spec)
                 object_xml(change.desired, spec)
             elif isinstance(change.desired, Guest):
                 host.domains.check(

@@ -56,6 +56,7 @@ def _login(spec: Spec, host_state: HostState, guest: ObservedGuest) -> Login:
         raise _no_image(spec, guest.record, host_state.host.name)
     addresses, looked = access.addresses(host_state.host, guest.record)
     if not addresses:
+        _check_beside(host_state, guest)
         raise _no_address(spec, guest.record, host_state.host.name, looked)
     hosts = update_known_hosts(spec.name, host_state)
     return access.login(host_state.host, guest.record, addresses[0], spec.folder, hosts)
@@ -69,6 +70,22 @@ def _no_image(spec: Spec, record: GuestRecord, host: str) -> VirtkitError:
         cure=f"use ssh itself; `{spec.command('console', record.guest)}` shows its console",
         where=f"{host} guest/{record.guest}",
     )
+
+
+def _check_beside(host_state: HostState, guest: ObservedGuest) -> None:
+    """Looks whether a guest is where no way leads from its host: on the host's own cards.
+
+    Raises:
+        VirtkitError: it is; with the cure.
+    """
+    reason = host_state.host.beside_reason(DRIVERS[guest.record.type], guest.domain)
+    if reason.why:
+        raise VirtkitError(
+            f"guest {guest.record.guest} can't be reached from its host",
+            why=reason.why,
+            cure=reason.cure,
+            where=f"{host_state.host.name} guest/{guest.record.guest}",
+        )
 
 
 def _no_address(spec: Spec, record: GuestRecord, host: str, looked: Sequence[str]) -> VirtkitError:
@@ -97,6 +114,15 @@ def ssh(spec: Spec, guest: str, command: Sequence[str] = ()) -> list[str]:
     return access.ssh_command(login(spec, guest), command)
 
 
+def _beside_refusal(host_state: HostState, guest: ObservedGuest) -> VirtkitError | None:
+    """Why a guest did not answer, where that is because of where it is."""
+    try:
+        _check_beside(host_state, guest)
+    except VirtkitError as error:
+        return error
+    return None
+
+
 def ssh_refusal(spec: Spec, guest: str) -> VirtkitError | None:
     """Why ssh did not let the caller in, where ssh does not say it: what answers is not the guest,
     or the guest lets in others' keys."""
@@ -114,7 +140,9 @@ def ssh_refusal(spec: Spec, guest: str) -> VirtkitError | None:
             )
         if access.lets_in(guest_login, observed.record.host_key) and guest_login.identities:
             return None  # the connection was lost, or the key has a passphrase
-    except (VirtkitError, Unreachable):  # it stopped, and took the connection with it
+    except Unreachable:
+        return _beside_refusal(host_state, observed)
+    except VirtkitError:  # it stopped, and took the connection with it
         return None
     return VirtkitError(
         f"guest {guest_login.guest} does not let you in",

@@ -104,7 +104,8 @@ def _network_steps(change: Change, context: Context, _awaited: set[str]) -> Iter
     new = record.of_network(desired, context.options.spec, xml, context.host.made_from)
     if change.action == "update":
         assert isinstance(observed, ObservedNetwork)
-        yield step("update", lambda: networks.update(observed, new))
+        restart = context.options.restart and change.effect == "restart"
+        yield step("update", lambda: networks.update(observed, new, restart=restart))
     elif change.action in ("create", "replace"):
         if isinstance(observed, ObservedNetwork):
             yield step("remove", partial(networks.delete, observed))

@@ -107,6 +107,10 @@ class Driver:
         pcie_ports: PCI Express ports, taken or free for devices that are plugged in.
         boot_args: arguments of a built image's kernel (or init), beside the root.
         capabilities: what a container that is not privileged keeps.
+        card_mtu: bytes of the largest packet of a card to which libvirt's hook gave no other MTU;
+            0 where libvirt itself gives cards theirs.
+        on_cards: its interfaces can be beside the host on a network card of it (macvtap).
+        max_mtu: the largest that a card can have at all; 0 for any.
         folders: the host's folders that its container sees, read-only, in a root that is empty.
         programs: files on the host that it runs, and the Debian package that contains each.
         timeout_factor: factor on the default ready timeout.
@@ -153,6 +157,9 @@ class Driver:
     pcie_ports: int = 0
     boot_args: str = ""
     capabilities: tuple[str, ...] = ()
+    card_mtu: int = 0
+    max_mtu: int = 0
+    on_cards: bool = True
     folders: tuple[str, ...] = ()
     programs: Mapping[str, str] = field(default_factory=dict)
     timeout_factor: float = 1.0

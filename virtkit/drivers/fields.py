@@ -154,10 +154,15 @@ FIELDS: Mapping[str, Field] = {
         effect="live", action="plug", xml_paths=("os/initenv[virtkit_macs]",), seed=True
     ),
     "networks.address": Field(effect="restart", traceless=True),
+    "networks.address6": Field(effect="restart", traceless=True, sparse=True),
     "networks.mac": Field(effect="live", action="plug"),
     "networks.model": Field(effect="restart", in_device="model/@type", traceless=True, sparse=True),
     "networks.mtu": Field(effect="restart", in_device="mtu", traceless=True, sparse=True),
+    "networks.portgroup": Field(
+        effect="restart", in_device="source/@portgroup", traceless=True, sparse=True
+    ),
     "networks.queues": Field(effect="restart", in_device="driver", traceless=True, sparse=True),
+    "networks.vlan": Field(effect="restart", in_device="vlan", traceless=True, sparse=True),
     "password": Field(effect="recreate", sparse=True),  # it is part of `cloud_init`
     "place": Field(effect="none", sparse=True),  # where it is made, and then never again
     "playbooks": Field(effect="live", action="playbooks"),

@@ -53,6 +53,7 @@ LXC = Driver(
     },
     needs_built_image=True,
     buses={},
+    card_mtu=1500,
     capabilities=(
         "sys_admin",  # the image's init drops it before it hands over
         "chown",

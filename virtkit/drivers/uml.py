@@ -67,6 +67,8 @@ UML = replace(
         "privileged": "it has its own kernel; only containers have this",
     },
     confined={"userns": LXC.confined["userns"]},
+    # the kernel decides on the size of its cards' buffers when it starts
+    max_mtu=1500,
     buses={"uml": Bus("ubd", "/dev/{target}")},
     boot_args="console=ttyS0",
     # the kernel itself has net_raw alone, as its network interfaces are raw sockets; what starts it

@@ -68,6 +68,9 @@ XEN_PV = Driver(
     },
     needs_built_image=True,  # nothing boots a disk's own boot loader
     buses={"xen": Bus("xvd", "/dev/{target}")},
+    card_mtu=1500,
+    max_mtu=1500,  # libxl leaves the host's end of a card as it is
+    on_cards=False,
     limited_to_host_cpus=True,  # libxlDomainSetVcpusFlags refuses more
     serial_start=True,  # libxl gives each device's hotplug script ten seconds, however busy a host
     boot_args="console=hvc0",

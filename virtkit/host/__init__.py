@@ -230,6 +230,14 @@ class Host:
         live = self.domains.live(driver, domain)
         return bridge_ports.no_address_reason(self.connections, live) if live else StateReason()
 
+    def beside_reason(self, driver: Driver, domain: str) -> StateReason:
+        """Why no way leads from the host to a running guest, whatever addresses it has; empty where
+        one may."""
+        from virtkit.host import bridge_ports
+
+        live = self.domains.live(driver, domain)
+        return bridge_ports.beside_reason(live) if live else StateReason()
+
     @contextmanager
     def forwarded(self, address: str, port: int) -> Iterator[tuple[str, int]]:
         """An address and port here that lead to these of the host's, until the context ends."""

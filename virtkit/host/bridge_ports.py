@@ -38,6 +38,8 @@ class _BridgePort:
 
 def no_address_reason(connections: Connections, live: str) -> StateReason:
     """Why a running guest has no address, by its XML; empty where its interfaces tell nothing."""
+    if (reason := beside_reason(live)).why:
+        return reason
     for interface in _interfaces(tree.parse(live, "a domain")):
         senders = _senders(connections, interface)
         if senders and interface.mac not in senders:
@@ -51,6 +53,21 @@ def no_address_reason(connections: Connections, live: str) -> StateReason:
         if senders and _without_lease(connections, interface):
             return _no_lease(connections, interface)
     return StateReason()
+
+
+def beside_reason(live: str) -> StateReason:
+    """Why no way leads from the host to a running guest, by its XML: it is on cards of the host's
+    alone (macvtap), which carry nothing between the two. Empty for others."""
+    cards = tree.parse(live, "a domain").findall("./devices/interface")
+    if not cards or any(each.get("type") != "direct" for each in cards):
+        return StateReason()
+    names = {each.get("dev", "") for card in cards for each in card.iterfind("source")}
+    return StateReason(
+        f"its network interfaces are on {', '.join(sorted(names))} beside the host (macvtap), "
+        "where the host and the guest can't reach each other",
+        "give it a network beside that (`networks: [NAME, default]`), or set `ready: none` and log "
+        "in from another machine",
+    )
 
 
 def _interfaces(root: etree._Element) -> list[_BridgePort]:

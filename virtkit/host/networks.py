@@ -93,10 +93,13 @@ class Networks:
                 network.destroy()
             network.undefine()
 
-    def update(self, current: ObservedNetwork, new: NetworkRecord) -> None:
+    def update(
+        self, current: ObservedNetwork, new: NetworkRecord, *, restart: bool = False
+    ) -> None:
         """Brings a network up to date: its hosts while it is active, the rest in its definition.
 
-        What others added stays. A network that nobody uses is restarted where it lacks the rest.
+        What others added stays. A network that nobody uses is stopped where it lacks the rest, to
+        be started again; with ``restart`` one that guests use, too.
         """
         network = self._network(current.name)
         desired = tree.parse(new.rendered, current.name)
@@ -105,6 +108,7 @@ class Networks:
             if network.isActive():
                 live = tree.parse(network.XMLDesc(0), current.name)
                 self._update_hosts(network, recorded, desired, live)
+                new = replace(new, outdated=_outdated(current, recorded, desired, network))
             merged = diff.merged(recorded, desired, inactive(network))
             xml = tree.with_record(tree.to_text(merged), network_element(new))
             with self._connections.validating:
@@ -112,9 +116,9 @@ class Networks:
                     xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE
                 )
             self._note_rewritten(changed, new)
-            if network.isActive() and not current.users:
+            if network.isActive() and (restart or not current.users):
                 live = tree.parse(network.XMLDesc(0), current.name)
-                if diff.differences(desired, live):
+                if new.outdated or diff.differences(desired, live):
                     network.destroy()
 
     def _update_hosts(
@@ -128,16 +132,32 @@ class Networks:
         since an address can be reserved once only."""
         hosts = [each for each in desired.iter("host") if each.getparent() is not None]
         desired_texts = {_canonical(each) for each in hosts}
+        ips = {each.get("ip") for each in hosts if each.get("mac") is None}
         recorded_texts = {_canonical(each) for each in recorded.iter("host")}
         macs = {each.get("mac") for each in hosts if each.get("mac")}
         live_texts = {_canonical(each) for each in live.iter("host")}
         for each in live.iter("host"):
             text = _canonical(each)
-            if text not in desired_texts and (text in recorded_texts or each.get("mac") in macs):
+            mac = each.get("mac")
+            ours = text in recorded_texts or (mac in macs if mac else each.get("ip") in ips)
+            if text not in desired_texts and ours:
                 _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE, each)
         for each in hosts:
             if _canonical(each) not in live_texts:
                 _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, each)
+
+
+def _outdated(
+    current: ObservedNetwork,
+    recorded: etree._Element,
+    desired: etree._Element,
+    network: libvirt.virNetwork,
+) -> tuple[str, ...]:
+    """The places of what an active network has of what its definition is to lose."""
+    live = tree.parse(network.XMLDesc(0), current.name)
+    removed = [each.path for each in diff.removed(recorded, desired, live)]
+    former = diff.remaining(current.record.outdated, desired, live)
+    return tuple(dict.fromkeys([*removed, *former]))
 
 
 def inactive(network: libvirt.virNetwork) -> etree._Element:
@@ -162,5 +182,8 @@ def _update(network: libvirt.virNetwork, command: int, element: etree._Element) 
     section = libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST
     if element.get("mac") is None:
         section = libvirt.VIR_NETWORK_SECTION_DNS_HOST
+        if command == libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE:
+            # by its names libvirt would find other addresses, too, and refuse
+            element = etree.Element("host", {"ip": element.get("ip", "")})
     text = etree.tostring(element, encoding="unicode")
     network.update(command, section, -1, text, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE)

@@ -86,6 +86,8 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         cpus=cpus,
         used_subnets=tuple(dict.fromkeys(_used_subnets(libvirt_networks, network.used_subnets))),
         networks={each.name: each.active for each in libvirt_networks},
+        portgroups={each.name: each.portgroups for each in libvirt_networks},
+        vlan_networks=frozenset(each.name for each in libvirt_networks if each.has_vlans),
         device_kinds=network.device_kinds,
         identity="/".join(each for each in (host, network.machine_id) if each),
         no_userns=_no_userns(connections, machine["no_userns"]),
@@ -111,12 +113,15 @@ def _no_userns(connections: Connections, answer: Sequence[str] | None) -> NoUser
 
 @dataclass(frozen=True)
 class _LibvirtNetwork:
-    """A libvirt network: its name, its bridge on the host, and its subnets."""
+    """A libvirt network: its name, its bridge on the host, its subnets and portgroups, and whether
+    its interfaces can be in VLANs."""
 
     name: str
     bridge: str
     active: bool
     subnets: tuple[str, ...]
+    portgroups: frozenset[str]
+    has_vlans: bool
 
 
 def _libvirt_networks(connections: Connections) -> Iterator[_LibvirtNetwork]:
@@ -126,7 +131,11 @@ def _libvirt_networks(connections: Connections) -> Iterator[_LibvirtNetwork]:
             bridge = root.find("bridge")
             name = "" if bridge is None else bridge.get("name", "")
             subnets = tuple(each for ip in root.iterfind("ip") for each in _subnet(ip))
-            yield _LibvirtNetwork(network.name(), name, bool(network.isActive()), subnets)
+            groups = frozenset(each.get("name", "") for each in root.iterfind("portgroup"))
+            switch = root.find("virtualport[@type='openvswitch']") is not None
+            has_vlans = switch or root.find("forward[@mode='hostdev']") is not None
+            active = bool(network.isActive())
+            yield _LibvirtNetwork(network.name(), name, active, subnets, groups, has_vlans)
 
 
 def _subnet(ip: etree._Element) -> Iterator[str]:

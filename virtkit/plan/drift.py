@@ -215,7 +215,12 @@ class DriftCheck:
         }
         names_by_mac |= {each.mac: each.network for each in self._guest.interfaces}
         source = device.find("source")
-        source_name = source.get("network", source.get("bridge", "")) if source is not None else ""
+        names = (
+            [source.get(key, "") for key in ("network", "bridge", "dev")]
+            if source is not None
+            else []
+        )
+        source_name = next(filter(None, names), "")
         return names_by_mac.get(address) or source_name.removeprefix(f"{self._guest.environment}-")
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from virtkit.drivers.fields import row_of
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
-from virtkit.plan import disk_conflicts, duplicates, host_conflicts, name_conflicts
+from virtkit.plan import disk_conflicts, duplicates, host_conflicts, interfaces, name_conflicts
 from virtkit.plan.changes import Change, FieldChange, Plan, path_change
 from virtkit.plan.guests import compare_guest
 from virtkit.plan.networks import compare_network, with_kept_reservations
@@ -175,6 +175,8 @@ class _Planner:
             except RequestError as error:
                 self._errors.append(error)
                 continue
+            if current is not None and self._restarts(current):
+                comparison = comparison.restarted()
             self._pending += [comparison.pending] if comparison.pending else []
             self._notes += comparison.notes
             if comparison.change is not None:
@@ -194,6 +196,15 @@ class _Planner:
                         lost=f"network {old.name}" if moves else "",
                         observed=old,
                     )
+
+    def _restarts(self, network: ObservedNetwork) -> bool:
+        """Whether what waits for a network's restart is done now: only its own guests are put
+        back on it, and guests that nobody named keep their link."""
+        environment = self._desired.environment
+        named = {f"{environment}-{name}" for name in self._only or ()}
+        spared = self._only is not None and not named.issuperset(network.users)
+        foreign = foreign_users(network, self._observed, environment)
+        return self._restart and not spared and not foreign
 
     def _left_alone(self, network: ObservedNetwork) -> set[str]:
         """The guests, beside the desired ones, that keep what the network reserves for them: nobody
@@ -325,6 +336,12 @@ def _choice_notes(guests: Iterable[Change]) -> Iterable[str]:
         is_made = each.action in ("create", "replace")
         if folders_note := _folders_note(each):
             about.setdefault(folders_note, []).append(each.object)
+        for interface_note in (
+            interfaces.mtu_note(each.desired),
+            interfaces.reach_note(each.desired),
+        ):
+            if is_made and interface_note:
+                about.setdefault(interface_note, []).append(each.object)
         if is_made and confinement.mode == "hardened" and confinement.why:
             note = (
                 f"{confinement.mode}, not unprivileged: {confinement.why} "

@@ -13,6 +13,7 @@ from ipaddress import ip_network
 from virtkit.drivers.fields import row_key
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts, UsedSubnet
+from virtkit.plan import port_conflicts
 from virtkit.plan.changes import Change
 from virtkit.spec import LOCAL, raw_xml, suggestion
 from virtkit.spec.command import virtkit_command
@@ -47,6 +48,7 @@ def errors(
             conflicts += _subnets(wanted, desired, facts, observed, spec_path)
         elif isinstance(wanted, Guest) and _needs_sources(change):
             conflicts += _missing_sources(wanted, templates.get(wanted.name, ""), desired, facts)
+            conflicts += port_conflicts.errors(wanted, facts)
     # several guests may name one bridge
     return list({(each.what, each.where): each for each in conflicts}.values())
 
@@ -160,7 +162,8 @@ class _Source:
     @property
     def key(self) -> str:
         """The key of the spec's network, or the attribute in raw XML, that names it."""
-        return "bridge" if self.kind == "bridge" else "existing" if self.network else "network"
+        keys = {"bridge": "bridge", "direct": "device"}
+        return keys.get(self.kind) or ("existing" if self.network else "network")
 
     @property
     def description(self) -> str:
@@ -178,6 +181,8 @@ def _missing_sources(
         )
         if each.kind == "bridge":
             yield from _bridge(each, guest, where, facts)
+        elif each.kind == "direct":
+            yield from _network_card(each, guest, where, facts)
         elif each.name not in own_networks:
             yield from _existing(each, guest, where, facts)
 
@@ -223,6 +228,24 @@ def _bridge(source: _Source, guest: Guest, where: str, facts: HostFacts) -> Iter
         cure="; or ".join(
             [*ways, "use `mode: nat`" if source.network else "remove this interface"]
         ),
+        where=where,
+    )
+
+
+def _network_card(
+    source: _Source, guest: Guest, where: str, facts: HostFacts
+) -> Iterator[RequestError]:
+    """The host's card of a network of mode macvtap."""
+    name, kinds = source.name, facts.device_kinds
+    if kinds is None or (name in kinds and name != "lo"):
+        return
+    cards = [each for each, kind in kinds.items() if not kind and each != "lo"]
+    yield RequestError(
+        f"{_named(source, guest)}: there is no network card {name} on host {guest.host}",
+        why="the loopback device is on no network" if name in kinds else "",
+        cure=f"correct {source.description} ({suggestion(name, cards)})"
+        if cards
+        else "use `mode: nat`",
         where=where,
     )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from virtkit.drivers import DRIVERS
 from virtkit.drivers.effects import Effect, worst
+from virtkit.drivers.network_fields import network_effect, network_field_at
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, path_change
 from virtkit.plan.ownership import split_by_spec, with_owners
@@ -29,6 +30,14 @@ class ComparedNetwork:
     pending: Change | None = None
     notes: list[str] = field(default_factory=list)
 
+    def restarted(self) -> ComparedNetwork:
+        """The same with what waits for a restart as a part of the change."""
+        if self.pending is None:
+            return self
+        base = self.change or self.pending
+        reasons = (*(self.change.reasons if self.change else ()), *self.pending.reasons)
+        return ComparedNetwork(replace(base, action="update", effect="restart", reasons=reasons))
+
 
 def compare_network(
     network: Network, current: ObservedNetwork | None, observed: Observed, *, spec_path: str
@@ -47,18 +56,22 @@ def compare_network(
     base = replace(base, observed=current)
     before, after = current.record.requested, network.requested
     changes = [
-        FieldChange(name, before.get(name), after.get(name), effect="recreate")
+        FieldChange(name, before.get(name), after.get(name), effect=network_effect(name))
         for name in sorted({*before, *after})
         if before.get(name) != after.get(name)
     ]
-    if changes and current.users:
-        raise _in_use(network, current, changes, observed, spec_path)
-    if changes:
+    recreating = [each for each in changes if each.effect == "recreate"]
+    if recreating and current.users:
+        raise _in_use(network, current, recreating, observed, spec_path)
+    if recreating:
+        changes = [replace(each, effect="recreate") for each in changes]
         change = replace(base, action="replace", effect="recreate")
         moves = path_change(current, spec_path)
         lost = f"the network as another spec has it: {current.name}" if moves else ""
         return ComparedNetwork(replace(change, reasons=(*changes, *moves), lost=lost))
-    return _drifted(base, network, current)
+    if not current.users or not current.active:  # then it is started again, or it is off
+        changes = [replace(each, effect="live") for each in changes]
+    return _with_differences(base, network, current, changes)
 
 
 def with_kept_reservations(
@@ -70,12 +83,13 @@ def with_kept_reservations(
         names: of these guests.
     """
     old = current.record.reservations
-    own = {value for each in network.reservations for value in (each.mac, each.ip, each.name)}
+    places = [(each.mac, each.ip, each.name) for each in network.reservations]
+    own = {value for each in places for value in each if value}
     others = [e for e in old if e.name in names and not own & {e.mac, e.ip, e.name}]
     if not others:
         return network
-    places = {each: index for index, each in enumerate(old)}
-    both = sorted((*network.reservations, *others), key=lambda e: places.get(e, len(places)))
+    order = {each: index for index, each in enumerate(old)}
+    both = sorted((*network.reservations, *others), key=lambda e: order.get(e, len(order)))
     return replace(network, reservations=tuple(both))
 
 
@@ -117,9 +131,13 @@ def _unseen_cures(current: ObservedNetwork, observed: Observed) -> list[str]:
     return [errors[each].cure for each in sorted(schemes)]
 
 
-def _drifted(base: Change, network: Network, current: ObservedNetwork) -> ComparedNetwork:
-    reasons: list[FieldChange] = []
+def _with_differences(
+    base: Change, network: Network, current: ObservedNetwork, changes: Sequence[FieldChange]
+) -> ComparedNetwork:
+    """What comes of the spec's ``changes`` that leave it the same network, and of its XML."""
+    reasons = list(changes)
     pending: list[FieldChange] = []
+    changing = {each.field for each in changes}
     old, new = ([asdict(each) for each in side.reservations] for side in (current.record, network))
     if old != new:
         reasons.append(FieldChange("reservations", len(old), len(new), effect="live"))
@@ -128,15 +146,21 @@ def _drifted(base: Change, network: Network, current: ObservedNetwork) -> Compar
     live = _by_path(wanted, current, current.live)
     drifted = _by_path(current.record.rendered, current, current.inactive)
     for path, difference in {**live, **config}.items():
-        if old != new and _is_reservation(difference):
+        field_name = network_field_at(path)
+        if field_name in changing or (_is_reservation(difference) and old != new):
             continue
         cause: Cause = "upgrade" if path in config and path not in drifted else "drift"
+        if field_name and path not in config and not _is_reservation(difference):
+            cause = "spec"  # nobody else changes that of an active network: it waits
         effect: Effect = "none"
         if path in live:
             effect = "restart" if current.users and not _is_reservation(difference) else "live"
         later = effect == "restart" and path not in config
-        reason = FieldChange(path, difference.current, difference.wanted, cause, effect)
+        shown = field_name if field_name and later else path
+        reason = FieldChange(shown, difference.current, difference.wanted, cause, effect)
         (pending if later else reasons).append(reason)
+    known = {*changing, *(each.field for each in pending)}
+    (pending if current.users else reasons).extend(_outdated(current, wanted, known))
     answer = ComparedNetwork()
     if reasons:
         effect = worst(each.effect for each in reasons)
@@ -151,6 +175,25 @@ def _drifted(base: Change, network: Network, current: ObservedNetwork) -> Compar
             f"starts again; in use by {', '.join(current.users)}"
         )
     return answer
+
+
+def _outdated(
+    current: ObservedNetwork, wanted: str, explained: Collection[str]
+) -> Iterator[FieldChange]:
+    """What the active network still has, and its definition has no more.
+
+    Args:
+        explained: fields that there is a reason for already.
+    """
+    outdated = current.record.outdated
+    if not outdated or not current.live:
+        return
+    roots = (tree.parse(each, current.name) for each in (wanted, current.live))
+    effect: Effect = "restart" if current.users else "live"
+    places = diff.remaining(outdated, *roots)
+    for name in dict.fromkeys(network_field_at(each) or each for each in places):
+        if name not in explained:
+            yield FieldChange(name, "yes", None, "spec", effect)
 
 
 def _by_path(wanted: str, current: ObservedNetwork, xml: str) -> dict[str, Difference]:

@@ -16,6 +16,14 @@ from virtkit.drivers.fields import FIELDS
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts
 from virtkit.plan import existing_disks
+from virtkit.plan.interfaces import (
+    ipv6_place,
+    ipv6_servers,
+    place_of,
+    requested_networks,
+    served_folder,
+    with_network,
+)
 from virtkit.spec import model
 from virtkit.spec.defaults import completed
 from virtkit.state import addresses
@@ -92,7 +100,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
         )
     return Desired(
         environment=spec.name,
-        networks=tuple(_networks(spec.name, facts.name, used, subnets, guests)),
+        networks=tuple(_networks(spec, facts.name, used, subnets, guests)),
         guests=tuple(guests),
         refused={name: error for name, (_, _, error) in chosen.items() if error is not None},
         positions=_network_positions(spec, used),
@@ -107,6 +115,7 @@ def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None)
             as its digest still holds for what the spec says, that is kept, and nothing changed.
     """
     answer: dict[str, Any] = guest.model_dump(mode="json", by_alias=True, exclude=_NOT_RECORDED)
+    answer["networks"] = requested_networks(guest, spec.networks)
     defaults = completed({})
     for name, row in FIELDS.items():
         if row.sparse and name in answer and answer[name] == defaults[name]:
@@ -226,7 +235,7 @@ def _network_positions(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str,
     return {
         (name, key): spec.where(("networks", name, key))
         for name in used
-        for key in ("cidr", "ipv6", "existing", "bridge")
+        for key in ("cidr", "ipv6", "existing", "bridge", "device", "tftp")
     }
 
 
@@ -293,7 +302,7 @@ def _subnets(
     """The IPv4 subnet of every network that virtkit makes or knows the subnet of."""
     answer = {name: n.cidr for name, n in used.items() if n.cidr}
     for name, network in used.items():
-        if not network.managed or name in answer:
+        if not network.managed or name in answer or network.cidr is False:
             continue
         kept = decided.networks.get(name)
         in_use = [each for each in facts.used_subnets if ":" not in each.subnet]
@@ -334,7 +343,7 @@ def _interface_addresses(
             for index, interface in enumerate(guest.interfaces)
             if interface.name == name
         }
-        if not network.managed:
+        if not network.managed or name not in subnets:
             answer |= {interface: address for interface, address in wanted.items() if address}
             continue
         kept = {
@@ -344,7 +353,10 @@ def _interface_addresses(
             if (address := decided_guest.addresses.get(macs[interface]))
         }
         dynamic = _dhcp_range(network, subnets[name])
-        answer |= addresses.allocate(subnets[name], wanted, kept=kept, held=held, dynamic=dynamic)
+        named = {each for each in network.names.values() if ":" not in each}  # somebody's already
+        answer |= addresses.allocate(
+            subnets[name], wanted, kept=kept, held=held | named, dynamic=dynamic
+        )
     return answer
 
 
@@ -361,6 +373,7 @@ def _interface(
     network = used[interface.name]
     address = interface_addresses.get((guest.name, index), "")
     cidr = subnets.get(interface.name, "")
+    place6 = ipv6_place(interface, network, mac)
     static = gateway = ""
     dns: tuple[str, ...] = ()
     if address and cidr and network.static:
@@ -368,29 +381,27 @@ def _interface(
         own = str(IPv4Network(cidr)[1]) if network.managed else ""
         gateway = network.gateway or (own if network.mode != "isolated" else "")
         dns = network.dns or ((own,) if own else ())
-    if network.existing is not None:
-        kind, source = "network", network.existing
-    elif network.mode == "bridge":
-        kind, source = "bridge", network.bridge or ""
-    else:
-        kind, source = "network", f"{environment}-{interface.name}"
+    kind, source = place_of(interface.name, network, environment)
     return Interface(
         network=interface.name,
-        kind="bridge" if kind == "bridge" else "network",
+        kind=kind,
         source=source,
         mac=mac,
         address=address,
-        address6=addresses.slaac(network.ipv6, mac) if network.ipv6 and network.managed else "",
         static=static,
         gateway=gateway,
-        dns=dns,
+        dhcp=not static and network.cidr is not False,
+        address6=place6.address,
+        static6=place6.static,
+        gateway6=place6.gateway,
+        dns=dns or ipv6_servers(network),
         domain=network.domain or "",
-        options=interface,
+        options=with_network(interface, network),
     )
 
 
 def _networks(
-    environment: str,
+    spec: model.Spec,
     host: str,
     used: Mapping[str, model.NetworkSpec],
     subnets: Mapping[str, str],
@@ -400,25 +411,30 @@ def _networks(
         if not network.managed:
             continue
         yield Network(
-            environment=environment,
+            environment=spec.name,
             name=name,
             host=host,
             mode=network.mode,
-            cidr=subnets[name],
+            cidr=subnets.get(name, ""),
             ipv6=network.ipv6 or "",
             domain=network.domain or "",
-            dhcp=_dhcp_range(network, subnets[name]),
+            dhcp=_dhcp_range(network, subnets[name]) if name in subnets else None,
             reservations=tuple(
                 Reservation(
                     mac=each.mac,
                     ip=each.address,
                     name=guest.name,
                     ip6=each.address6,
-                    dhcp=not each.static,
+                    dhcp=each.dhcp,
                 )
                 for guest in guests
                 for each in guest.interfaces
                 if each.network == name
             ),
             requested=network.model_dump(mode="json"),
+            more_names=network.names,
+            forwarders=network.forward,
+            mtu=network.mtu,
+            tftp=served_folder(network.tftp, str(spec.folder)),
+            bootfile=network.bootfile or "",
         )

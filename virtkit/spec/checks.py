@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from virtkit.spec import disk_checks, host_checks, no_image, raw_xml, type_checks
+from virtkit.spec import disk_checks, host_checks, network_checks, no_image, raw_xml, type_checks
 from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
@@ -51,6 +51,7 @@ def check(draft: Draft, problems: Problems) -> None:
         _cpu(entry, problems)
         _interfaces(entry, draft, problems)
     _addresses(draft, problems)
+    network_checks.check(draft, problems)
     _macs(draft, problems)
     _exclusive_resources(draft, problems)
     _cycles(draft, problems)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -31,6 +31,7 @@ from virtkit.spec.settings import Setting, in_guest
 from virtkit.spec.values import NUMBER_PATTERN, is_label, label
 
 _MAX_IPV4 = 2**32 - 1
+_MAX_IPV6 = 2**128 - 1
 
 
 def section_nodes(root: Node, key: str, problems: Problems) -> dict[str, Node]:
@@ -305,6 +306,8 @@ def _first_interfaces(entry: Entry, problems: Problems) -> list[InterfaceSpec] |
         left_out: dict[str, None] = {}
         if interface.address and int(IPv4Address(interface.address)) + last > _MAX_IPV4:
             left_out["address"] = None
+        if interface.address6 and int(IPv6Address(interface.address6)) + last > _MAX_IPV6:
+            left_out["address6"] = None
         if (
             interface.mac
             and (_mac_number(interface.mac) + last) >> 40 != _mac_number(interface.mac) >> 40
@@ -321,11 +324,13 @@ def _first_interfaces(entry: Entry, problems: Problems) -> list[InterfaceSpec] |
 
 
 def _counted(interface: InterfaceSpec, step: int) -> InterfaceSpec:
-    if step == 0 or not (interface.address or interface.mac):
+    if step == 0 or not (interface.address or interface.address6 or interface.mac):
         return interface
     update: dict[str, str] = {}
     if interface.address:
         update["address"] = str(IPv4Address(interface.address) + step)
+    if interface.address6:
+        update["address6"] = str(IPv6Address(interface.address6) + step)
     if interface.mac:
         digits = f"{_mac_number(interface.mac) + step:012x}"
         update["mac"] = ":".join(digits[at : at + 2] for at in range(0, 12, 2))

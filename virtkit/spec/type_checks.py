@@ -52,6 +52,8 @@ def check(entry: Entry, draft: Draft, problems: Problems) -> None:
                 problems.at(entry.node, path, problem)
         _buses(entry, driver, problems)
         _formats(entry, driver, problems)
+        _mtu(entry, driver, problems)
+        _on_cards(entry, draft, driver, problems)
         _cpu_mode(entry, driver, problems)
         boots = entry.fields.kernel is not None and "kernel" not in driver.unsupported
         no_image = entry.fields.image == NO_IMAGE
@@ -184,6 +186,31 @@ def _formats(entry: Entry, driver: Driver, problems: Problems) -> None:
                 cure="convert it: qemu-img convert -O raw FILE FILE.raw",
             )
             problems.at(entry.node, (*path, "existing"), problem)
+
+
+def _mtu(entry: Entry, driver: Driver, problems: Problems) -> None:
+    """Cards that are to take larger packets than the type's can."""
+    for path, card in _all_cards(entry.fields):
+        if card.mtu is not None and 0 < driver.max_mtu < card.mtu:
+            problem = Problem(
+                f"a guest of type {driver.type} can't have an mtu of {card.mtu}",
+                why=f"its cards take packets of {driver.max_mtu} bytes (guest {quote(entry.base)})",
+                cure=f"use {driver.max_mtu} or less, or another type",
+            )
+            problems.at(entry.node, (*path, "mtu"), problem)
+
+
+def _on_cards(entry: Entry, draft: Draft, driver: Driver, problems: Problems) -> None:
+    """Networks on one of the host's cards, for a type that libvirt puts on bridges only."""
+    for path, card in _all_cards(entry.fields):
+        network = draft.networks.models.get(card.name)
+        if network is not None and network.mode == "macvtap" and not driver.on_cards:
+            problem = Problem(
+                f"a guest of type {driver.type} can't be on '{card.name}', of mode macvtap",
+                why=f"libvirt puts its interfaces on bridges only (guest {quote(entry.base)})",
+                cure="use a network of `mode: bridge`, or `type: auto`",
+            )
+            problems.at(entry.node, (*path, "name"), problem)
 
 
 def _cpu_mode(entry: Entry, driver: Driver, problems: Problems) -> None:

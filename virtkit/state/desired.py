@@ -50,18 +50,24 @@ ROOT_LABEL = "virtkit-root"
 class Interface:
     """A guest's network interface. ``address`` is empty where only the network knows it.
 
-    ``static`` holds what goes into the seed (CIDR notation) where there is no DHCP; ``options`` is
-    how the spec wants it.
+    ``kind`` is libvirt's: on a network, on a bridge, or on one of the host's cards (macvtap).
+
+    ``static`` and ``static6`` hold what goes into the seed (CIDR notation) where there is no DHCP,
+    and where an IPv6 address does not follow from the MAC; ``dhcp`` says whether the guest asks for
+    an IPv4 address; ``options`` is how the spec wants it.
     """
 
     network: str
-    kind: Literal["network", "bridge"]
+    kind: Literal["network", "bridge", "direct"]
     source: str
     mac: str
     address: str = ""
     address6: str = ""
     static: str = ""
+    static6: str = ""
     gateway: str = ""
+    gateway6: str = ""
+    dhcp: bool = True
     dns: tuple[str, ...] = ()
     domain: str = ""
     options: model.InterfaceSpec = field(default_factory=model.InterfaceSpec.model_construct)

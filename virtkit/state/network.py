@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
@@ -12,7 +12,8 @@ from virtkit.state import addresses
 
 @dataclass(frozen=True)
 class Reservation:
-    """A guest's place in a network that virtkit made. ``ip6`` and ``dhcp`` as the network has."""
+    """A guest's place in a network that virtkit made. ``ip6`` and ``dhcp`` as the network has;
+    ``ip`` is empty where it has no IPv4."""
 
     mac: str
     ip: str
@@ -32,15 +33,32 @@ class DnsHost:
 def host_names(reservation: Reservation, domain: str) -> Iterable[DnsHost]:
     """The DNS entries that a guest needs: for static and IPv6 addresses; leases bring their own."""
     names = (reservation.name, f"{reservation.name}.{domain}") if domain else (reservation.name,)
-    if not reservation.dhcp:
+    if reservation.ip and not reservation.dhcp:
         yield DnsHost(reservation.ip, names)
     if reservation.ip6:
         yield DnsHost(reservation.ip6, names)
 
 
+def merged_names(hosts: Iterable[DnsHost]) -> tuple[DnsHost, ...]:
+    """The same entries with one for each address: libvirt takes no second one."""
+    names: dict[str, dict[str, None]] = {}
+    for each in hosts:
+        names.setdefault(each.ip, {}).update(dict.fromkeys(each.names))
+    return tuple(DnsHost(ip, tuple(each)) for ip, each in names.items())
+
+
 @dataclass(frozen=True)
 class Network:
-    """A libvirt network that virtkit makes: mode nat, isolated or routed."""
+    """A libvirt network that virtkit makes: mode nat, isolated or routed.
+
+    Attributes:
+        cidr: its IPv4 subnet; empty for none.
+        more_names: names that its DNS answers beside the guests', with their addresses.
+        forwarders: domains, and the name server that each is asked of.
+        tftp: the folder that it serves by TFTP, absolute; empty for none.
+        bootfile: the file there that DHCP names.
+        mtu: bytes of its largest packet; None for what the host has by default.
+    """
 
     environment: str
     name: str
@@ -52,6 +70,11 @@ class Network:
     dhcp: tuple[str, str] | None
     reservations: tuple[Reservation, ...]
     requested: Mapping[str, Any]
+    more_names: Mapping[str, str] = field(default_factory=dict)
+    forwarders: Mapping[str, str] = field(default_factory=dict)
+    mtu: int | None = None
+    tftp: str = ""
+    bootfile: str = ""
 
     @property
     def libvirt_name(self) -> str:
@@ -63,11 +86,11 @@ class Network:
 
     @property
     def gateway(self) -> str:
-        return str(IPv4Network(self.cidr)[1])
+        return str(IPv4Network(self.cidr)[1]) if self.cidr else ""
 
     @property
     def prefix(self) -> int:
-        return IPv4Network(self.cidr).prefixlen
+        return IPv4Network(self.cidr).prefixlen if self.cidr else 0
 
     @property
     def gateway6(self) -> str:
@@ -89,5 +112,11 @@ class Network:
 
     @property
     def names(self) -> tuple[DnsHost, ...]:
-        """The DNS entries of all guests that no DHCP lease brings."""
-        return tuple(host for each in self.reservations for host in host_names(each, self.domain))
+        """The DNS entries that no DHCP lease brings: of guests, and those of the spec."""
+        guests = [host for each in self.reservations for host in host_names(each, self.domain)]
+        return merged_names([*guests, *map(self._own_name, self.more_names)])
+
+    def _own_name(self, name: str) -> DnsHost:
+        """A name of the spec's; one without a dot is known in the network's domain, too."""
+        in_domain = [f"{name}.{self.domain}"] if self.domain and "." not in name else []
+        return DnsHost(self.more_names[name], (name, *in_domain))

@@ -215,7 +215,11 @@ class GuestRecord:
 
 @dataclass(frozen=True)
 class NetworkRecord:
-    """What a network carries. ``made_from`` is as in a guest's record."""
+    """What a network carries. ``made_from`` is as in a guest's record.
+
+    ``outdated``: places in the former ``rendered`` that the active network may have until it starts
+    again.
+    """
 
     environment: str
     network: str
@@ -226,6 +230,7 @@ class NetworkRecord:
     rendered: str = ""
     rewritten: tuple[str, ...] = ()
     made_from: str = ""
+    outdated: tuple[str, ...] = ()
 
     def is_same_network(self, other: NetworkRecord | None) -> bool:
         """Whether ``other`` is this network's record too."""

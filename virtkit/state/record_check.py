@@ -59,7 +59,7 @@ def is_valid_network(record: NetworkRecord) -> bool:
         and text.is_label(record.environment)
         and text.is_label(record.network)
         and _field_names(record.requested)
-        and _passes(text.cidr, record.cidr)
+        and (not record.cidr or _passes(text.cidr, record.cidr))
         and _is_xml(record.rendered)
     )
 

@@ -35,7 +35,7 @@ MAX_RECORD = 256 * 1024
 _FORMER_FIELDS = {"asked": "requested", "leaving": "detaching", "links": "interfaces"}
 _FORMER_STATES = {"doomed": "deleting"}
 #: What is written only where it says something.
-_SPARSE = ("existing", "made_from")
+_SPARSE = ("existing", "made_from", "outdated")
 #: How much deeper in calls JSON is written than it is read, at most.
 _DEEPER = 200
 
@@ -170,6 +170,7 @@ def read_network(document: etree._Element) -> NetworkRecord | None:
                 **_known(NetworkRecord, data),
                 "reservations": tuple(reservations),
                 "rewritten": tuple(data["rewritten"]),
+                "outdated": tuple(data.get("outdated", ())),
             }
         )
     except (KeyError, TypeError, AttributeError):

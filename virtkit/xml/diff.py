@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -73,9 +73,12 @@ _IDENTITIES = {
     "ip": ("@address",),
     "host": ("@mac", "@ip"),
     "range": ("@start",),
+    "dns/forwarder": ("@domain",),
     "cpu/feature": ("@name",),
     "cputune/vcpupin": ("@vcpu",),
 }
+#: Elements that only hold others together, and may hold somebody else's.
+_GROUPS = {"dns"}
 #: Attributes that distinguish further, where we set them; libvirt may choose them itself.
 _ALSO = {"input": ("bus",), "controller": ("type",)}
 
@@ -149,6 +152,17 @@ def element_at(root: etree._Element, path: str) -> etree._Element | None:
     return here
 
 
+def remaining(paths: Iterable[str], wanted: etree._Element, current: etree._Element) -> list[str]:
+    """Those of the places of differences that are still in ``current``, and not in ``wanted``."""
+
+    def has(root: etree._Element, path: str) -> bool:
+        place, _, attribute = path.partition("/@")
+        element = element_at(root, place)
+        return element is not None and (not attribute or attribute in element.attrib)
+
+    return [each for each in paths if has(current, each) and not has(wanted, each)]
+
+
 def split_path(path: str) -> list[str]:
     """The elements of a difference's path; a name in brackets may have slashes."""
     return re.findall(r"(?:\{[^}]*\})?[^/\[]+(?:\[[^\]]*\])?", path)
@@ -185,6 +199,8 @@ def _missing(wanted: etree._Element, current: etree._Element, path: str) -> Iter
             yield Difference(f"{path}/@{key}", *shown)
     for mine, theirs in _pairs(wanted, current):
         below = f"{path}/{_name(mine)}".lstrip("/")
+        if theirs is None and mine.tag in _GROUPS:
+            theirs = etree.Element(str(mine.tag))
         if theirs is None:
             yield Difference(below, _shown(mine), None)
         else:
@@ -197,7 +213,7 @@ def _left_over(
     for key, value in _attributes(before):
         if key not in wanted.attrib and key in current.attrib and _same(before, current, key):
             yield Difference(f"{path}/@{key}", None, _with_unit(before, key, value))
-    counterparts = dict(_pairs(before, wanted))
+    counterparts = _counterparts(before, wanted)
     for old, theirs in _pairs(before, current):
         new = counterparts[old]
         below = f"{path}/{_name(old)}".lstrip("/")
@@ -216,13 +232,26 @@ def _take_out(before: etree._Element, wanted: etree._Element, current: etree._El
             del current.attrib[key]
             if (unit := _unit_of(current, key)) is not None:
                 current.attrib.pop(unit, "")
-    counterparts = dict(_pairs(before, wanted))
+    counterparts = _counterparts(before, wanted)
     for old, theirs in list(_pairs(before, current)):
         new = counterparts[old]
         if theirs is not None and new is None:
             current.remove(theirs)
         elif theirs is not None and new is not None:
             _take_out(old, new, theirs)
+            if old.tag in _GROUPS and not len(new) and not len(theirs) and not theirs.attrib:
+                current.remove(theirs)
+
+
+def _counterparts(
+    before: etree._Element, wanted: etree._Element
+) -> dict[etree._Element, etree._Element | None]:
+    """What each child of ``before`` is in ``wanted``; a group that is gone there is an empty one,
+    so that what others added to it stays."""
+    return {
+        each: etree.Element(str(each.tag)) if new is None and each.tag in _GROUPS else new
+        for each, new in _pairs(before, wanted)
+    }
 
 
 def _put_in(wanted: etree._Element, current: etree._Element) -> None:

@@ -97,7 +97,8 @@ def check(guest: Guest, root: etree._Element) -> None:
     own |= {each.volume.key for each in guest.disks}
     shared = {guest.files.root, guest.files.kernel, guest.files.initrd}
     shared |= {each.source for each in guest.filesystems if each.readonly}
-    _refuse(guest, reaches(root, own, shared), where)
+    host_cards = {each.source for each in guest.interfaces if each.kind == "direct"}
+    _refuse(guest, reaches(root, own, shared, host_cards), where)
 
 
 def _check_confined(guest: Guest, root: etree._Element, where: str) -> None:
@@ -153,13 +154,17 @@ def _check_rights(guest: Guest, root: etree._Element, where: str) -> None:
 
 
 def reaches(
-    root: etree._Element, own: Collection[str], image: Collection[str] = ()
+    root: etree._Element,
+    own: Collection[str],
+    image: Collection[str] = (),
+    host_cards: Collection[str] = (),
 ) -> dict[str, str]:
     """What in a domain's XML reaches the host: each value that ``allow:`` needs, with an example.
 
     Args:
         own: paths on the host that are the guest's own.
         image: paths that it shares with others, to read only.
+        host_cards: the host's network cards that its networks are on (mode macvtap).
     """
     reached: dict[str, str] = {}
     for element in tree.outside_metadata(root):
@@ -169,7 +174,7 @@ def reaches(
         elif tag in _REACHING:
             reached.setdefault(_REACHING[tag], f"<{tag}>")
         for key, value in tree.attributes(element):
-            if value in _HOSTDEVS.get((tag, key), ()):
+            if value in _HOSTDEVS.get((tag, key), ()) and not _is_on_host_card(element, host_cards):
                 reached.setdefault("hostdev", f"<{tag} {key}='{value}'>")
             if key == "secret":  # libvirt's own, as the element is
                 reached.setdefault("host-paths", f"<{tag} {key}='{value}'>")
@@ -180,6 +185,19 @@ def reaches(
             if path not in allowed:
                 reached.setdefault("host-paths", path)
     return reached
+
+
+def _is_on_host_card(element: etree._Element, host_cards: Collection[str]) -> bool:
+    """Whether an element is an interface on one of the ``host_cards``, beside the host."""
+    sources = [e for e in element.iterchildren(etree.Element) if tree.local_name(e) == "source"]
+    return (
+        tree.local_name(element) == "interface"
+        and _values(element, "type") == ["direct"]
+        and len(sources) == 1
+        and _values(sources[0], "mode") == ["bridge"]
+        and len(_values(sources[0], "dev")) == 1
+        and _values(sources[0], "dev")[0] in host_cards
+    )
 
 
 def _parent(element: etree._Element) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from virtkit.drivers import DRIVERS, Driver
 from virtkit.drivers.fields import FIELDS
+from virtkit.drivers.network_fields import network_effect
 from virtkit.spec import read_text
 from virtkit.spec.model import GuestEntry, HostSpec, Image, Model, NetworkSpec
 
@@ -75,10 +76,13 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "networks": "networks: [front]",
         "networks.name": "networks: [{name: front}]",
         "networks.address": "networks: [{name: front, address: 10.20.0.10}]",
+        "networks.address6": 'networks: [{name: six, address6: "fd00:20::10"}]',
         "networks.mac": "networks: [{name: front, mac: 52:54:00:00:00:10}]",
         "networks.model": "networks: [{name: front, model: vmxnet3}]",
         "networks.mtu": "networks: [{name: front, mtu: 1400}]",
         "networks.queues": "networks: [{name: front, queues: 4}]",
+        "networks.vlan": "networks: [{name: lan, vlan: 42}]",
+        "networks.portgroup": "networks: [{name: campus, portgroup: dmz}]",
         "user": "user: admin",
         "ssh_keys": "ssh_keys: [~/.ssh/id_ed25519.pub]",
         "cloud_init": "cloud_init: {packages: [nginx]}",
@@ -132,9 +136,15 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "dhcp.start": "cidr: 10.21.0.0/24, dhcp: {start: 10.21.0.100, end: 10.21.0.200}",
         "dhcp.end": "cidr: 10.21.0.0/24, dhcp: {start: 10.21.0.100, end: 10.21.0.200}",
         "bridge": "mode: bridge, bridge: br0",
+        "device": "mode: macvtap, device: eth0",
         "gateway": "mode: bridge, bridge: br0, cidr: 10.21.0.0/24, gateway: 10.21.0.254",
         "dns": "mode: bridge, bridge: br0, cidr: 10.21.0.0/24, dns: [10.21.0.53]",
         "existing": "existing: default",
+        "mtu": "mtu: 9000",
+        "names": "names: {api: 10.20.0.5}",
+        "forward": "forward: {corp.test: 10.0.0.53}",
+        "tftp": "tftp: ./pxe",
+        "bootfile": "tftp: ./pxe, bootfile: pxelinux.0",
     },
     "images": {
         "build": "build: {release: bookworm}",
@@ -164,7 +174,9 @@ AROUND = """
 name: lab
 hosts: {local: {}, rack1: {address: rack1, labels: {zone: a}}%(hosts)s}
 images: {mine: {path: ./disk.raw}%(images)s}
-networks: {front: {cidr: 10.20.0.0/24}%(networks)s}
+networks:
+  {front: {cidr: 10.20.0.0/24}, six: {cidr: 10.22.0.0/24, ipv6: "fd00:20::/64"},
+   lan: {mode: bridge, bridge: br0}, campus: {existing: campus}%(networks)s}
 profiles: {big: {memory: 4GiB}}
 guests: {db: {host: local}%(guests)s}
 """
@@ -232,8 +244,10 @@ def table(section: str) -> str:
         example = f"`{EXAMPLES[section].get(key, key)}`"
         cells = [f"`{key}`", text]
         cells += [types(key), effect(key)] if section == "guests" else []
+        cells += [network_effect(key.partition(".")[0])] if section == "networks" else []
         rows.append([each.replace("|", "\\|") for each in (*cells, example)])
-    head = ["key", "what it is", *(["types", "a change costs"] if section == "guests" else [])]
+    more = {"guests": ["types", "a change costs"], "networks": ["a change costs"]}
+    head = ["key", "what it is", *more.get(section, [])]
     lines = [[*head, "example"], ["---"] * (len(head) + 1), *rows]
     return "".join(f"| {' | '.join(each)} |\n" for each in lines)
 

@@ -125,6 +125,27 @@ def test_reaches_nothing(xml: str) -> None:
     assert policy.reaches(root, {"/pool/lab-web-root"}, {"/pool/image"}) == {}
 
 
+CARD = "<interface type='direct'>{}</interface>"
+
+
+@pytest.mark.parametrize(
+    ("source", "allowed"),
+    [
+        ("<source dev='eth0' mode='bridge'/>", True),
+        ("<source dev='eth1' mode='bridge'/>", False),
+        ("<source dev='eth0' mode='passthrough'/>", False),
+        ("<source dev='eth0'/>", False),
+        ("<source dev='eth0' mode='bridge'/><source dev='eth1' mode='bridge'/>", False),
+        ("<source dev='eth0' x:dev='eth1' mode='bridge' xmlns:x='urn:x'/>", False),
+        ("", False),
+    ],
+)
+def test_a_card_of_the_host_that_a_network_of_the_guests_is_on(source: str, allowed: bool) -> None:
+    root = etree.fromstring(f"<domain><devices>{CARD.format(source)}</devices></domain>")
+    assert ("hostdev" not in policy.reaches(root, (), (), {"eth0"})) is allowed
+    assert "hostdev" in policy.reaches(root, ())
+
+
 NETWORK_DISK = (
     "<domain><devices><disk type='network'>{more}<source {attributes}>{hosts}</source></disk>"
     "</devices></domain>"

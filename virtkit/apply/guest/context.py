@@ -26,6 +26,8 @@ class GuestContext:
         self.causes = {each.field: each.cause for each in change.reasons}
         self.staged = dict(change.staged)
         self.fields = {each.field.partition(".")[0] for each in change.reasons}
+        live = [each.field for each in change.reasons if each.effect == "live"]
+        self._live_fields = {each.partition(".")[0] for each in live}
         roots = [e for e in (self.old.volumes if self.old else ()) if e.role == "root"]
         #: Whether it is created or recreated: all of it is made, but for disks that stay. Not where
         #: only its domain was lost and its root is still there.
@@ -72,7 +74,7 @@ class GuestContext:
             return False
         unfinished = not self.old.finished and self.guest.spec.ready.kind != "none"
         if self.running and not self.restarts:
-            return unfinished or bool(self.fields & FOLLOWED)
+            return unfinished or bool(self._live_fields & FOLLOWED)
         # what boots again has it from its seed, but where cloud-init reads that
         late = self.old.booted and not self.guest.skips_cloud_init
         return late and (unfinished or bool(self.fields & FIRST_BOOT))

@@ -5,6 +5,12 @@
 # AppArmor profile lets its hooks mount nothing, and lets programs of /usr/bin out of it.
 case $1:$2 in
 -:start | *:prepare | *:started | *:release) exec /usr/bin/python3 -IS "$0" "$@" ;;
+*:start) # few containers have anything to be done here, and Python takes time
+    xml=$(cat)
+    case $xml in
+    *"<mtu "*) printf "%s" "$xml" | /usr/bin/python3 -IS "$0" "$@" ;;
+    esac
+    ;;
 esac
 exit 0
 """
@@ -12,7 +18,8 @@ exit 0
 # A container in a user namespace can mount no image itself. So its volumes are mounted here, on the
 # host, with their ids mapped to the container's own, before it starts, and unmounted after it
 # stopped; and its cgroup is made here. File systems whose files were grown are grown here as well,
-# also those that libvirt mounts itself: only now does nobody have them mounted.
+# also those that libvirt mounts itself: only now does nobody have them mounted. And its network
+# cards get the MTU that the XML says, which libvirt itself gives virtual machines only.
 #
 # libvirt gives the domain's name, the operation, and the domain's XML on standard input. Only
 # domains with virtkit's record are touched; of these, only volumes that the record lists are
@@ -34,6 +41,7 @@ import fcntl
 import json
 import os
 import re
+import socket
 import stat
 import struct
 import subprocess
@@ -82,6 +90,7 @@ _MOVE_MOUNT_F_EMPTY_PATH = 4
 _UMOUNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE = 0x4C82, 0x4C0A
 _LO_READ_ONLY, _LO_AUTOCLEAR = 1, 4
+_SIOCSIFMTU = 0x8922
 
 
 class Refused(Exception):
@@ -576,6 +585,30 @@ def remove_cgroup(uuid: str) -> None:
         raise OSError(errno.EBUSY, "processes of an earlier run don't end")
 
 
+# --- network cards ----------------------------------------------------------------------------
+
+
+def set_mtus(name: str, root: ElementTree.Element) -> None:
+    """Gives both ends of each card the MTU that the XML says; the container's is still out here."""
+    for interface in root.iterfind("./devices/interface"):
+        guest, mtu = interface.find("guest"), interface.find("mtu")
+        card = guest.get("actual") if guest is not None else ""
+        if not card or mtu is None:
+            continue
+        try:
+            with open(f"/sys/class/net/{os.path.basename(card)}/iflink") as file:
+                other_end = socket.if_indextoname(int(file.read()))
+            for each in (card, other_end):
+                _set_mtu(each, int(mtu.get("size") or 0))
+        except (OSError, ValueError, struct.error) as error:
+            tell(name, f"its card {card} keeps its MTU: {error}")
+
+
+def _set_mtu(device: str, size: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCSIFMTU, struct.pack("16si20x", device.encode(), size))
+
+
 # --- libvirt's calls --------------------------------------------------------------------------
 
 
@@ -616,9 +649,13 @@ def main(name: str, operation: str, text: str) -> int:
                 ready()
                 sweep()
             return 0
-        if operation not in ("prepare", "started", "release"):
+        if operation not in ("prepare", "start", "started", "release"):
             return 0
         root = ElementTree.fromstring(text)
+        if operation == "start":
+            if root.find(RECORD) is not None:
+                set_mtus(name, root)
+            return 0
         if operation == "release":
             # whatever became of its record: these are ours, and have its UUID
             clean(f"{FOLDER}/{uuid_of(root)}")

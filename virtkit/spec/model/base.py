@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from virtkit.drivers import DRIVERS
-from virtkit.spec import sizes, values
+from virtkit.spec import network_values, sizes, values
 from virtkit.spec.problem import Problem, quote, suggestion
 from virtkit.spec.sizes import MIB, TIB
 
@@ -127,9 +127,16 @@ MountPoint = Annotated[str, AfterValidator(values.mount_point)]
 Mac = Annotated[str, AfterValidator(values.mac_address)]
 Address = Annotated[str, AfterValidator(values.ipv4_address)]
 ServerAddress = Annotated[str, AfterValidator(values.server_address)]
-Cidr = Annotated[str, AfterValidator(values.cidr)]
 Ipv6Cidr = Annotated[str, AfterValidator(values.ipv6_cidr)]
 DomainName = Annotated[str, AfterValidator(values.domain_name)]
+HostName = Annotated[
+    str,
+    AfterValidator(network_values.host_name),
+    Field(json_schema_extra={"pattern": network_values.HOST_NAME_PATTERN}),
+]
+BootFile = Annotated[str, AfterValidator(network_values.boot_file)]
+MachineAddress = Annotated[str, AfterValidator(network_values.machine_address)]
+Ipv6Address = Annotated[str, AfterValidator(network_values.ipv6_address)]
 BridgeName = Annotated[str, AfterValidator(values.bridge_name)]
 Sha256 = Annotated[str, AfterValidator(values.sha256)]
 Url = Annotated[str, AfterValidator(values.url)]

@@ -26,10 +26,12 @@ from virtkit.spec.model.base import (
     Address,
     Command,
     Duration,
+    ForeignName,
     GroupName,
     GuestNumber,
     GuestType,
     HostPath,
+    Ipv6Address,
     KeyPath,
     Label,
     Line,
@@ -57,7 +59,7 @@ def _schema_or_text(schema: dict[str, Any]) -> None:
 
 
 #: What of a network interface no record mentions where the spec does not.
-CARD_OPTIONS = ("model", "mtu", "queues")
+CARD_OPTIONS = ("address6", "model", "mtu", "portgroup", "queues", "vlan")
 
 
 class InterfaceSpec(Model):
@@ -69,6 +71,11 @@ class InterfaceSpec(Model):
     address: Address | None = Field(
         default=None, description="Its IPv4 address; counts up with `count`."
     )
+    address6: Ipv6Address | None = Field(
+        default=None,
+        description="Its IPv6 address, which goes into the seed; counts up with `count`. Left out, "
+        "it follows from the MAC address.",
+    )
     mac: Mac | None = Field(default=None, description="Its MAC address; counts up with `count`.")
     model: Literal["virtio", "e1000", "e1000e", "rtl8139", "vmxnet3"] | None = Field(
         default=None, description="The card that the guest sees; left out, the type's own."
@@ -78,6 +85,15 @@ class InterfaceSpec(Model):
     )
     queues: Annotated[StrictInt, Field(ge=1, le=256)] | None = Field(
         default=None, description="Pairs of queues, for several CPUs; a virtio card's only."
+    )
+
+    vlan: Annotated[StrictInt, Field(ge=1, le=4094)] | None = Field(
+        default=None,
+        description="The VLAN that it is in; on a bridge or an existing network of Open vSwitch "
+        "alone. Not tried on a real Open vSwitch.",
+    )
+    portgroup: ForeignName | None = Field(
+        default=None, description="A portgroup that an existing network has for it."
     )
 
     @model_validator(mode="before")

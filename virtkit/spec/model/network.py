@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictInt,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from virtkit.spec.model.base import (
     Address,
+    BootFile,
     BridgeName,
-    Cidr,
     DomainName,
     ForeignName,
+    HostName,
+    HostPath,
     Ipv6Cidr,
+    MachineAddress,
     Model,
     ServerAddress,
 )
 from virtkit.spec.problem import Problem
+from virtkit.spec.values import cidr
 
 #: What pydantic puts into the path of an error inside ``dhcp``.
 DHCP_RANGE = "<range>"
+#: What no record mentions of a network that does without it.
+NETWORK_OPTIONS = ("bootfile", "device", "forward", "mtu", "names", "tftp")
+#: The key that says where in the host a network is that virtkit does not make, by its mode.
+_PLACES = {"bridge": "bridge", "macvtap": "device"}
+_EXAMPLES = {"bridge": "br0", "device": "eth0"}
+#: Bytes of the smallest packet that IPv6 takes everywhere (RFC 8200).
+_IPV6_MTU = 1280
 
 
 class Dhcp(Model):
@@ -49,13 +69,28 @@ DhcpRange = Annotated[
 ]
 
 
+def _cidr(value: object) -> object:
+    if value is None or value is False:
+        return value
+    if isinstance(value, str):
+        return cidr(value)
+    raise Problem(
+        "cidr is neither an IPv4 network nor false",
+        cure="set `cidr: 10.20.0.0/24`, or `cidr: false` with `ipv6:` for IPv6 only, or leave it "
+        "out",
+    )
+
+
 class NetworkSpec(Model):
     """A network of an environment, or one of libvirt's that is there already."""
 
-    mode: Literal["nat", "isolated", "routed", "bridge"] = Field(
+    mode: Literal["nat", "isolated", "routed", "bridge", "macvtap"] = Field(
         default="nat", description="How the network reaches others."
     )
-    cidr: Cidr | None = Field(default=None, description="Its IPv4 network; left out, a free /24.")
+    cidr: Annotated[str | Literal[False] | None, BeforeValidator(_cidr)] = Field(
+        default=None,
+        description="Its IPv4 network; left out, a free /24; false, with `ipv6`: IPv6 only.",
+    )
     ipv6: Ipv6Cidr | None = Field(default=None, description="Its IPv6 network, a /64.")
     domain: DomainName | None = Field(
         default=None, description="Guests resolve each other as NAME.DOMAIN."
@@ -65,6 +100,11 @@ class NetworkSpec(Model):
     )
     bridge: BridgeName | None = Field(
         default=None, description="The host's bridge, for mode bridge."
+    )
+    device: BridgeName | None = Field(
+        default=None,
+        description="The host's network card, for mode macvtap: guests are on its network, and "
+        "their host and they can't reach each other there.",
     )
     gateway: ServerAddress | None = Field(
         default=None, description="The guests' gateway where no DHCP provides it."
@@ -76,6 +116,27 @@ class NetworkSpec(Model):
         default=None, description="A libvirt network that is there already; never changed."
     )
 
+    mtu: Annotated[StrictInt, Field(ge=576, le=65535)] | None = Field(
+        default=None,
+        description="The largest packet of the network and of its guests, in bytes.",
+    )
+    names: dict[HostName, MachineAddress] = Field(
+        default_factory=dict, description="More names that the network's DNS answers."
+    )
+    forward: dict[DomainName, MachineAddress] = Field(
+        default_factory=dict,
+        description="Domains that the network's DNS asks another name server for.",
+    )
+
+    tftp: HostPath | None = Field(
+        default=None,
+        description="A folder of this machine that the network serves by TFTP, read-only: for "
+        "guests that boot from the network.",
+    )
+    bootfile: BootFile | None = Field(
+        default=None, description="The file in `tftp` that DHCP tells such a guest to boot."
+    )
+
     @property
     def subnet(self) -> IPv4Network | None:
         """The IPv4 network, where the spec says it."""
@@ -84,26 +145,53 @@ class NetworkSpec(Model):
     @property
     def managed(self) -> bool:
         """Whether virtkit makes it on its hosts."""
-        return self.existing is None and self.mode != "bridge"
+        return self.existing is None and self.mode not in _PLACES
 
     @property
     def static(self) -> bool:
         """Whether guests' fixed addresses go into their seed, for want of virtkit's DHCP."""
-        return self.mode == "bridge" or self.dhcp is False
+        return self.mode in _PLACES or self.dhcp is False
 
     @model_validator(mode="after")
     def _agrees(self) -> NetworkSpec:
         if self.existing is not None:
             self._only_existing()
-        elif self.mode == "bridge":
-            self._only_bridge()
-        elif self.bridge is not None:
-            raise Problem(
-                f"bridge goes with mode bridge, this network's is {self.mode}",
-                cure="set `mode: bridge`, or remove `bridge:`",
-            )
+        else:
+            self._place()
         self._addresses()
+        self._options()
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dumped = serialize(self)
+        return {k: each for k, each in dumped.items() if each or k not in NETWORK_OPTIONS}
+
+    def _options(self) -> None:
+        if self.mtu is not None and self.mtu < _IPV6_MTU and self.ipv6:
+            raise Problem(
+                f"the mtu {self.mtu} is too small for IPv6",
+                why=f"IPv6 takes packets of {_IPV6_MTU} bytes everywhere",
+                cure=f"use {_IPV6_MTU} or more, or remove `ipv6:`",
+            )
+        if self.bootfile and self.tftp is None:
+            raise Problem(
+                "bootfile is a file in `tftp`, and the network has none",
+                cure="set `tftp: ./pxe`, the folder that it is in",
+            )
+        if self.tftp and (self.dhcp is False or self.cidr is False):
+            raise Problem(
+                "a network without DHCP for IPv4 can't have tftp",
+                why="guests that boot from it learn by DHCP where the files are",
+                cure="remove `tftp:`, or "
+                + ("`cidr: false`" if self.cidr is False else "`dhcp: false`"),
+            )
+        if self.domain in self.forward:
+            raise Problem(
+                f"the network's own domain {self.domain} is asked elsewhere",
+                why="the network's DNS answers for it, with the names of the guests",
+                cure="remove it from `forward:`, or give the network another `domain:`",
+            )
 
     def _only_existing(self) -> None:
         others = sorted(self.model_fields_set - {"existing"})
@@ -114,27 +202,49 @@ class NetworkSpec(Model):
                 cure=f"remove {', '.join(f'`{key}:`' for key in others)}",
             )
 
-    def _only_bridge(self) -> None:
-        if self.bridge is None:
+    def _place(self) -> None:
+        """The bridge or the card, of a network that has one; and what virtkit can't do there."""
+        for mode, key in _PLACES.items():
+            if getattr(self, key) is not None and mode != self.mode:
+                raise Problem(
+                    f"{key} goes with mode {mode}, this network's is {self.mode}",
+                    cure=f"set `mode: {mode}`, or remove `{key}:`",
+                )
+        place = _PLACES.get(self.mode)
+        if place is None:
+            return
+        if getattr(self, place) is None:
             raise Problem(
-                "a network of mode bridge does not say which bridge",
-                cure="set `bridge: br0`",
+                f"a network of mode {self.mode} does not say which {place}",
+                cure=f"set `{place}: {_EXAMPLES[place]}`",
             )
-        for key in ("domain", "ipv6", "dhcp"):
+        for key in ("domain", "ipv6", "dhcp", "names", "forward", "tftp", "bootfile"):
             if getattr(self, key):
                 raise Problem(
-                    f"{key} can't be set with mode bridge",
-                    why="virtkit makes no network there; the bridge's own network decides",
+                    f"{key} can't be set with mode {self.mode}",
+                    why=f"virtkit makes no network there; the {place}'s own network decides",
                     cure=f"remove `{key}:`",
                 )
+        if self.mode == "macvtap" and self.mtu is not None:
+            raise Problem(
+                "mtu can't be set with mode macvtap",
+                why="a guest's card there has the mtu of the host's",
+                cure="remove `mtu:`, or set it on the host's card",
+            )
 
     def _addresses(self) -> None:
         subnet = self.subnet
+        if self.cidr is False and not (self.ipv6 and self.managed):
+            raise Problem(
+                "a network without IPv4 needs IPv6",
+                why="`cidr: false` means that its guests have IPv6 addresses only",
+                cure="give `ipv6:` too, such as fd00:21::/64; or leave `cidr:` out",
+            )
         if self.dhcp:
             self._range(self.dhcp, subnet)
         if (self.gateway or self.dns) and not self.static:
             raise Problem(
-                "gateway and dns go with mode bridge or `dhcp: false`",
+                "gateway and dns go with mode bridge or macvtap, or `dhcp: false`",
                 why="elsewhere libvirt's DHCP gives guests both",
                 cure="remove them",
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -331,6 +332,38 @@ def test_nothing_but_its_record_s_volumes_grows_and_nothing_keeps_it_from_starti
     assert lxc_hook.main("lab-db", "prepare", crafted) == 0
     assert said in capsys.readouterr().err
     assert not logs.exists() or "/etc" not in logs.read_text()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[str, str]]:
+    """A pair of cards, as libvirt makes one for a container."""
+    if os.geteuid() != 0:
+        pytest.skip("cards are root's")
+    names = (f"vk{os.getpid()}a", f"vk{os.getpid()}b")
+    line = ["ip", "link", "add", names[0], "type", "veth", "peer", "name", names[1]]
+    if subprocess.run(line, check=False, capture_output=True).returncode != 0:
+        pytest.skip("this kernel makes no pair of cards here")
+    yield names
+    subprocess.run(["ip", "link", "delete", names[0]], check=True)
+
+
+def test_both_ends_of_a_card_get_its_mtu(pair: tuple[str, str], logs: Path) -> None:
+    interface = f"<guest dev='eth0' actual='{pair[1]}'/><mtu size='9000'/>"
+    lost = "<guest dev='eth1' actual='not-there'/><mtu size='9000'/>"
+    root = "<domain><devices>" + "".join(
+        f"<interface>{each}</interface>" for each in (lost, interface, "<guest dev='eth2'/>")
+    )
+    lxc_hook.set_mtus("lab-db", ElementTree.fromstring(f"{root}</devices></domain>"))
+    sizes = [Path(f"/sys/class/net/{each}/mtu").read_text().strip() for each in pair]
+    assert sizes == ["9000", "9000"]
+    assert "not-there keeps its MTU" in logs.read_text()
+
+
+def test_it_starts_python_only_where_a_card_has_an_mtu() -> None:
+    line = ["sh", "-x", lxc_hook.__file__, "lab-db", "start", "begin", "-"]
+    for xml, starts in (("<domain/>", False), ("<domain><mtu size='9000'/></domain>", True)):
+        done = subprocess.run(line, input=xml, text=True, capture_output=True, check=True)
+        assert ("/usr/bin/python3" in done.stderr) is starts, done.stderr
 
 
 def test_it_runs_on_its_own(tmp_path: Path) -> None:

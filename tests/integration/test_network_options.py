@@ -1,0 +1,330 @@
+"""What networks and interfaces have beside their addresses, seen in the guests: MTU, names, IPv6;
+and their changes while guests use them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.edits import Edits, document, editing, lives, why
+from integration.lab import run, tiny_disk, until, virsh
+
+#: Where a name server of somebody else's answers, on the host itself.
+ELSEWHERE = "127.94.61.53"
+FRONT: dict[str, Any] = {
+    "cidr": "10.94.61.0/24",
+    "ipv6": "fd00:94:61::/64",
+    "domain": "wires.test",
+    "mtu": 9000,
+    "names": {"api": "10.94.61.5", "db.corp.example": "fd00:94:61::5"},
+}
+SIX = {"cidr": False, "ipv6": "fd00:94:62::/64", "domain": "six.test"}
+SPEC: dict[str, Any] = {
+    "name": "wires",
+    "networks": {"front": FRONT, "six": SIX},
+    "defaults": {"memory": "256MiB", "networks": ["front"], "ssh_keys": ["id.pub"]},
+    "guests": {
+        "box": {"type": "lxc"},
+        "vm": {"type": "qemu"},
+        "box6": {"type": "lxc", "networks": ["six"]},
+        "vm6": {"type": "qemu", "networks": [{"name": "six", "address6": "fd00:94:62::10"}]},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def edits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edits]:
+    folder = tmp_path_factory.mktemp("wires")
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id")
+    with editing(folder, SPEC) as edits:
+        yield edits
+
+
+def network(edits: Edits, name: str = "front", **fields: Any) -> None:
+    """Sets fields of a network; one that is None is taken out."""
+    entry = {**edits.spec["networks"][name], **fields}
+    edits.spec["networks"][name] = {k: each for k, each in entry.items() if each is not None}
+    edits.write()
+
+
+def resolved(edits: Edits, guest: str, name: str) -> list[str]:
+    """The addresses that a guest's system has for a name."""
+    lines = edits.lab.sh(guest, f"getent ahosts {name} || true").splitlines()
+    return sorted({each.split()[0] for each in lines})
+
+
+@contextmanager
+def name_server() -> Iterator[None]:
+    """A name server of somebody else's, for one domain."""
+    line = ["dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--bind-interfaces"]
+    line += ["--except-interface=lo", f"--listen-address={ELSEWHERE}", "--conf-file=/dev/null"]
+    line += ["--pid-file=", "--address=/shop.corp.test/192.0.2.9"]
+    with subprocess.Popen(line) as server:
+        try:
+            yield
+        finally:
+            server.terminate()
+
+
+# --- MTU ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("guest", ["box", "vm"])
+def test_guests_take_packets_as_large_as_their_network(edits: Edits, guest: str) -> None:
+    (link,) = (
+        each
+        for each in json.loads(edits.lab.sh(guest, "ip -json link"))
+        if each["link_type"] == "ether"
+    )
+    assert link["mtu"] == 9000
+    address = edits.lab.status(guest)["addresses"][0]
+    # as one packet, all the way
+    run("ping", "-c", "1", "-W", "5", "-M", "do", "-s", "8900", address)
+
+
+# --- names -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("guest", ["box", "vm"])
+def test_guests_resolve_the_networks_names(edits: Edits, guest: str) -> None:
+    assert resolved(edits, guest, "api") == ["10.94.61.5"]
+    assert resolved(edits, guest, "api.wires.test") == ["10.94.61.5"]
+    assert resolved(edits, guest, "db.corp.example") == ["fd00:94:61::5"]
+
+
+def test_names_change_while_guests_use_the_network(edits: Edits) -> None:
+    before = lives("wires-box"), lives("wires-vm")
+    names = {"api": "10.94.61.6", "www": "10.94.61.6", "old": "10.94.61.5"}
+    network(edits, names=names)
+    assert {name: why(each) for name, each in edits.plan().items()} == {
+        "network/front": {"names": ("spec", "live")}
+    }
+    edits.up()
+    assert resolved(edits, "vm", "www.wires.test") == ["10.94.61.6"]
+    assert resolved(edits, "box", "api") == ["10.94.61.6"]
+    assert resolved(edits, "box", "old") == ["10.94.61.5"]
+    assert resolved(edits, "box", "db.corp.example") == []
+    assert edits.pending() == {}
+    network(edits, names=None)
+    edits.up()
+    assert resolved(edits, "box", "api") == []
+    assert "<hostname>api" not in virsh("net-dumpxml", "wires-front")
+    assert edits.pending() == {}
+    network(edits, names=FRONT["names"])
+    edits.up()
+    assert resolved(edits, "box", "api") == ["10.94.61.5"]
+    assert (lives("wires-box"), lives("wires-vm")) == before, "they are the same runs"
+
+
+def test_a_name_that_somebody_took_away_comes_back(edits: Edits) -> None:
+    virsh("net-update", "wires-front", "delete", "dns-host", "<host ip='10.94.61.5'/>", "--live")
+    (reason,) = why(edits.plan()["network/front"]).values()
+    assert reason == ("drift", "live")
+    edits.up()
+    assert resolved(edits, "box", "api") == ["10.94.61.5"]
+
+
+def test_a_domain_that_is_asked_elsewhere_waits_for_a_restart(edits: Edits) -> None:
+    """libvirt can't change that of an active network; its guests keep their link until somebody
+    asks for a restart, and have it again after that."""
+    before = lives("wires-box"), lives("wires-vm")
+    network(edits, forward={"corp.test": ELSEWHERE})
+    assert why(edits.plan()["network/front"]) == {"forward": ("spec", "restart")}
+    with name_server():
+        edits.up()
+        assert why(edits.pending()["network/front"]) == {"forward": ("spec", "restart")}
+        assert resolved(edits, "box", "shop.corp.test") == []
+        edits.up("--restart")
+        assert edits.pending() == {}
+        for guest in ("box", "vm"):
+            found = until(lambda guest=guest: resolved(edits, guest, "shop.corp.test"), 60)
+            assert found == ["192.0.2.9"]
+            assert edits.lab.status(guest)["ready"], "its network was restarted around it"
+        network(edits, forward=None)
+        edits.up()
+        assert why(edits.pending()["network/front"]) == {"forward": ("spec", "restart")}
+        assert resolved(edits, "vm", "shop.corp.test") == ["192.0.2.9"]
+        edits.up("--restart")
+        assert edits.pending() == {}
+    assert (lives("wires-box"), lives("wires-vm")) == before, "they are the same runs"
+
+
+# --- IPv6 --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("guest", ["box6", "vm6"])
+def test_a_guest_with_ipv6_alone(edits: Edits, guest: str) -> None:
+    """ssh, readiness and the inventory all go by IPv6."""
+    (address,) = edits.lab.status(guest)["addresses"]
+    assert address.startswith("fd00:94:62::")
+    assert edits.lab.status(guest)["ready"]
+    shown = edits.lab.virtkit("ssh", guest, "--", "ip", "-json", "address").out
+    links = [each for each in json.loads(shown) if each["link_type"] == "ether"]
+    found = {(a["family"], a["local"]) for each in links for a in each["addr_info"]}
+    assert ("inet6", address) in found
+    assert not {each for each in found if each[0] == "inet"}
+    inventory = json.loads(edits.lab.virtkit("inventory", "--list").out)
+    assert inventory["_meta"]["hostvars"][guest]["ansible_host"] == address
+
+
+def test_a_fixed_ipv6_address(edits: Edits) -> None:
+    assert edits.lab.status("vm6")["addresses"] == ["fd00:94:62::10"]
+    assert resolved(edits, "box6", "vm6") == ["fd00:94:62::10"]
+    assert resolved(edits, "vm6", "box6.six.test") == edits.lab.status("box6")["addresses"]
+
+
+def test_files_go_by_ipv6(edits: Edits, tmp_path: Path) -> None:
+    (tmp_path / "words").write_text("by IPv6\n")
+    edits.lab.virtkit("cp", str(tmp_path / "words"), "vm6:/tmp/words")
+    assert edits.lab.sh("vm6", "cat /tmp/words") == "by IPv6"
+
+
+def test_a_fixed_address_comes_with_the_next_start(edits: Edits) -> None:
+    edits.guest("box6", networks=[{"name": "six", "address6": "fd00:94:62::20"}])
+    reasons = why(edits.plan()["guest/box6"])
+    assert reasons == {"networks.six.address6": ("spec", "restart")}
+    edits.up()
+    assert why(edits.pending()["guest/box6"]) == reasons
+    assert "fd00:94:62::20" not in edits.lab.sh("box6", "ip -6 -brief address")
+    edits.up("--restart")
+    assert edits.pending() == {}
+    assert edits.lab.status("box6")["addresses"] == ["fd00:94:62::20"]
+    assert "fd00:94:62::20" in edits.lab.sh("box6", "ip -6 -brief address")
+    assert resolved(edits, "vm6", "box6") == ["fd00:94:62::20"]
+
+
+# --- MTU that changes --------------------------------------------------------------------------
+
+
+def test_another_mtu_waits_for_both(edits: Edits) -> None:
+    """The network has it when it starts again, and each guest when that does."""
+    edits.spec["networks"]["small"] = {"cidr": "10.94.64.0/24", "mtu": 1400}
+    edits.guest("mini", type="lxc", networks=["small"])
+    edits.up()
+    mtu = "cat /sys/class/net/eth0/mtu"
+    assert edits.lab.sh("mini", mtu) == "1400"
+    network(edits, "small", mtu=1300)
+    plan = edits.plan()
+    assert why(plan["network/small"]) == {"mtu": ("spec", "restart")}
+    assert why(plan["guest/mini"]) == {"networks.small.mtu": ("spec", "restart")}
+    edits.up()
+    assert edits.pending().keys() == {"network/small", "guest/mini"}
+    assert edits.lab.sh("mini", mtu) == "1400"
+    edits.up("--restart")
+    assert edits.pending() == {}
+    assert edits.lab.sh("mini", mtu) == "1300"
+    network(edits, "small", mtu=None)
+    edits.up("--restart")
+    assert edits.pending() == {}
+    assert edits.lab.sh("mini", mtu) == "1500"
+    edits.reset()
+    edits.up("--yes")
+
+
+@pytest.mark.needs_uml
+def test_user_mode_linux(edits: Edits) -> None:
+    edits.guest("u", type="uml", memory="288MiB", networks=[{"name": "front", "mtu": 1400}])
+    edits.up()
+    assert edits.lab.sh("u", "cat /sys/class/net/vec0/mtu") == "1400"
+    assert resolved(edits, "u", "api") == ["10.94.61.5"]
+    edits.gone("u")
+    edits.up("--yes")
+
+
+# --- guests beside the host --------------------------------------------------------------------
+
+
+@contextmanager
+def wire() -> Iterator[str]:
+    """A card of the host's, and a cable in it that ends nowhere."""
+    run("ip", "link", "add", "wire0", "type", "veth", "peer", "name", "wire1")
+    for each in ("wire0", "wire1"):
+        run("ip", "link", "set", each, "up")
+    try:
+        yield "wire0"
+    finally:
+        run("ip", "link", "delete", "wire0")
+
+
+def test_guests_on_a_card_of_the_host(edits: Edits) -> None:
+    """They reach each other and not their host: plan, readiness and ssh say so."""
+    with wire() as card:
+        edits.spec["networks"]["wire"] = {
+            "mode": "macvtap",
+            "device": card,
+            "cidr": "10.94.63.0/24",
+        }
+        edits.spec["images"] = {"tiny": {"path": "tiny.raw"}}
+        (edits.lab.folder / "tiny.raw").write_bytes(tiny_disk())
+        own = [{"name": "wire", "address": "10.94.63.2"}]
+        edits.guest("one", type="lxc", networks=own, ready={"timeout": "5s"})
+        edits.guest("two", type="lxc", networks=["wire", "front"])
+        edits.guest("vm2", type="qemu", image="tiny", networks=["wire"], ready="none")
+        (note,) = edits.lab.json("plan")["notes"]
+        assert note.startswith("guest/one: its host can't reach it by mode macvtap (wire0)")
+        ran = edits.lab.virtkit("up", "--json", code=1)
+        (failed,) = [e for e in ran.data["steps"] if e["outcome"] == "failed"]
+        assert (failed["object"], failed["step"]) == ("guest/one", "ready")
+        assert "beside the host (macvtap)" in failed["error"]["why"]
+        assert "ready: none" in failed["error"]["cure"]
+        edits.guest("one", type="lxc", networks=own, ready="none")
+        edits.up()
+        said = edits.lab.virtkit("ssh", "one", "--", "true", code=None)
+        assert said.code != 0
+        assert "beside the host (macvtap)" in said.err
+        edits.lab.sh("two", "ip address add 10.94.63.3/24 dev eth0")
+        answer = "timeout 5 bash -c ': </dev/tcp/10.94.63.2/22' && echo through"
+        assert until(lambda: edits.lab.sh("two", f"{answer} || true"), 30) == "through"
+        shown = document("wires-vm2").find("devices/interface")
+        assert (shown.get("type"), shown.find("source").get("dev")) == ("direct", card)
+        assert edits.plan() == {}
+        for each in ("one", "two", "vm2"):
+            edits.gone(each)
+        edits.up("--yes")
+    edits.reset()
+
+
+# --- guests that boot from the network ---------------------------------------------------------
+
+#: A TFTP client: prints a file's first block (RFC 1350).
+FETCH = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asks:
+    asks.settimeout(10)
+    asks.sendto(bytes([0, 1]) + b"pxelinux.0" + bytes(1) + b"octet" + bytes(1), ("10.94.61.1", 69))
+    print(asks.recv(600)[4:].decode())
+"""
+
+
+def test_files_that_the_network_serves(edits: Edits) -> None:
+    folder = edits.lab.folder / "pxe"
+    folder.mkdir()
+    (folder / "pxelinux.0").write_text("boot me")
+    for each in folder.parents:
+        each.chmod(each.stat().st_mode | 0o001)
+    folder.chmod(0o700)
+    network(edits, tftp="./pxe", bootfile="pxelinux.0")
+    (error,) = edits.lab.errors("up")
+    assert "can't be read by libvirt's TFTP server" in error
+    folder.chmod(0o755)
+    assert why(edits.plan()["network/front"]) == {
+        "bootfile": ("spec", "restart"),
+        "tftp": ("spec", "restart"),
+    }
+    edits.up("--restart")
+    assert edits.pending() == {}
+    found = until(lambda: edits.lab.sh("box", f"python3 -c '{FETCH}' || true"), 60)
+    assert found == "boot me"
+    network(edits, tftp=None, bootfile=None)
+    edits.up("--restart")
+    assert edits.plan() == {}
+
+
+def test_nothing_of_it_drifts(edits: Edits) -> None:
+    assert edits.plan() == {}
+    assert edits.pending() == {}
