@@ -34,6 +34,10 @@ def _placed(change: Change, spec: Spec) -> Change:
 def _path(spec: Spec, change: Change, field: str) -> Path:
     """The keys of a reason's field: disks and networks stand in lists."""
     first, *rest = field.split(".")
+    if first == "files" and change.name in spec.guests:
+        paths = [each.path for each in spec.guests[change.name].files]
+        named = [n for n, each in enumerate(paths) if f"{field}.".startswith(f"files.{each}.")]
+        return (first, max(named, key=lambda each: len(paths[each]))) if named else (first,)
     if first not in ("disks", "networks") or not rest or change.name not in spec.guests:
         return (first, *rest)
     guest = spec.guests[change.name]

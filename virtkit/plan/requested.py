@@ -29,6 +29,8 @@ def requested_changes(
             yield from _entries(name, _by_name(old), _by_name(new))
         elif name == "networks":
             yield from _entries(name, _by_name(_interfaces(old)), _by_name(_interfaces(new)))
+        elif name == "files":
+            yield from _entries(name, *({e["path"]: e for e in each or ()} for each in (old, new)))
         elif name in _SHORT:
             yield from _parts(name, _in_full(name, old), _in_full(name, new))
         elif old != new:

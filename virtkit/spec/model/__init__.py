@@ -26,6 +26,7 @@ from virtkit.spec.model.guest import (
     Place,
     Ready,
 )
+from virtkit.spec.model.guest_file import MAX_FILES_SIZE, Content, GuestFile
 from virtkit.spec.model.host import HostSpec, Ssh
 from virtkit.spec.model.image import CATALOGUE, Build, Image
 from virtkit.spec.model.network import DHCP_RANGE, Dhcp, NetworkSpec, why_no_guest_address
@@ -39,8 +40,10 @@ __all__ = [
     "DHCP_RANGE",
     "FROM_FILE",
     "LOCAL",
+    "MAX_FILES_SIZE",
     "MAX_GUESTS",
     "Build",
+    "Content",
     "Cpu",
     "Dhcp",
     "Disk",
@@ -48,6 +51,7 @@ __all__ = [
     "Graphics",
     "GuestEntry",
     "GuestFields",
+    "GuestFile",
     "GuestSpec",
     "HostSpec",
     "Image",
