@@ -111,7 +111,7 @@ def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None)
         if row.sparse and name in answer and answer[name] == defaults[name]:
             del answer[name]
     salt = addresses.derived_uuid(spec.name, "guest", guest.name)
-    answer |= given.recorded(guest, salt)
+    answer |= given.recorded(spec.name, guest, salt)
     if guest.cloud_init:
         core_digest = digest(salt, guest.core_cloud_init or guest.cloud_init)
         current_digest = digest(f"{salt} YAML 1.1 ", guest.cloud_init)

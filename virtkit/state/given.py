@@ -48,26 +48,27 @@ class GivenPassword:
         return is_crypt_hash(self.text)
 
 
-def recorded(guest: model.GuestSpec, salt: str) -> dict[str, Any]:
+def recorded(environment: str, guest: model.GuestSpec, salt: str) -> dict[str, Any]:
     """What a record has of ``files`` and ``password``: of their content a salted digest; nothing
     where a guest has none."""
+
+    def digest_of(content: bytes, *, is_secret: bool) -> str:
+        # once for all guests of an environment that have the same
+        text = (
+            secret_digest(environment, content) if is_secret else base64.b64encode(content).decode()
+        )
+        return digest(salt, text)[:_LENGTH]
+
     answer: dict[str, Any] = {}
-    if guest.files:
-        answer["files"] = [_recorded_file(guest, each, salt) for each in guest.files]
+    for file in guest.files:
+        content = guest.file_contents.get(file.path, b"")
+        entry = {"path": file.path, "mode": file.mode, "owner": file.owner}
+        entry["content"] = digest_of(content, is_secret=file.is_secret)
+        answer.setdefault("files", []).append(entry)
     if guest.password is not None:
-        answer["password"] = secret_digest(salt, (guest.password_text or "").encode())[:_LENGTH]
+        text = guest.password_text or ""
+        answer["password"] = digest_of(text.encode(), is_secret=True)
     return answer
-
-
-def _recorded_file(guest: model.GuestSpec, file: model.GuestFile, salt: str) -> dict[str, str]:
-    content = guest.file_contents.get(file.path, b"")
-    made = (
-        secret_digest(salt, content)
-        if file.is_secret
-        else digest(salt, base64.b64encode(content).decode())
-    )
-    kept = {"path": file.path, "mode": file.mode, "owner": file.owner}
-    return {**kept, "content": made[:_LENGTH]}
 
 
 def files(guest: model.GuestSpec, requested: Mapping[str, Any]) -> list[GivenFile]:

@@ -152,11 +152,11 @@ then
 else
     failed=yes
 fi
-if has password:2b69bd5d399cf63ae543 || chpasswd -e <<'VIRTKIT'
+if has password:1155e1b4d9395c421618 || chpasswd -e <<'VIRTKIT'
 admin:$6$rounds=1000$saltsalt$aaaaaaaaaaaaaaaaaaaaaa
 VIRTKIT
 then
-    given="$given password:2b69bd5d399cf63ae543"
+    given="$given password:1155e1b4d9395c421618"
 else
     failed=yes
     echo "virtkit: the password of $user was not set" >&2
