@@ -19,7 +19,6 @@ import pytest
 from integration.edits import Edits, document, editing, lives, why
 from integration.lab import POOL, domains, run, virsh
 
-TYPES = ("qemu", "lxc")
 WORD, TOKEN = f"word of {uuid.uuid4().hex}: it's $(a)", uuid.uuid4().hex
 BLOB = os.urandom(380_000)
 MOTD = {"path": "/etc/motd", "content": "hello é\n"}
@@ -41,7 +40,7 @@ SPEC: dict[str, Any] = {
         "disks": [DISK],
         "files": FILES,
     },
-    "guests": {"qemu": {"type": "qemu"}, "lxc": {"type": "lxc"}},
+    "guests": {"lxc": {"type": "lxc"}},
 }
 #: What nobody but the guest may see: of a binary file a line of its base64.
 SECRETS = (TOKEN, WORD, base64.b64encode(BLOB[:57]).decode())
@@ -118,22 +117,26 @@ def watched() -> Iterator[set[bytes]]:
         thread.join()
 
 
-@pytest.mark.parametrize("guest", TYPES)
-def test_the_first_boot_gives_all_of_it(edits: Edits, guest: str) -> None:
-    holds_all(edits, guest)
+def test_the_first_boot_gives_all_of_it(edits: Edits) -> None:
+    holds_all(edits, "lxc")
+    tells_nobody(edits, "lxc")
     assert edits.plan() == {}
 
 
-@pytest.mark.parametrize("guest", TYPES)
-def test_records_have_digests_alone(edits: Edits, guest: str) -> None:
+def tells_nobody(edits: Edits, guest: str) -> None:
+    """A guest's record has digests alone."""
     name = f"given-{guest}"
     shown = [virsh("-r", "dumpxml", name, *more, uri=domains()[name]) for more in ((), INACTIVE)]
     assert "/srv/new/blob" in shown[0]
     assert [each for each in SECRETS if each in "".join(shown)] == []
 
 
-@pytest.mark.parametrize("guest", TYPES)
-def test_a_running_guest_follows(edits: Edits, guest: str) -> None:
+def test_a_running_container_follows(edits: Edits) -> None:
+    follows(edits, "lxc")
+
+
+def follows(edits: Edits, guest: str) -> None:
+    """A running guest gets what changed, and nothing else."""
     lab, before, word = edits.lab, lives(f"given-{guest}"), f"new {WORD}"
     lab.sh(guest, "echo by hand >/srv/new/blob")
     lab.settings = {**lab.settings, "LAB_PASSWORD": word}
@@ -189,13 +192,13 @@ def test_a_guest_that_is_off_has_it_when_it_boots(edits: Edits) -> None:
     edits.lab.virtkit("up", "lxc")
     edits.lab.virtkit("start", "lxc")
     assert edits.lab.sh("lxc", "cat /etc/motd") == "while off"
-    edits.guest("lxc", start=None)
+    edits.guest("lxc", start=True)
     edits.lab.virtkit("up", "lxc")
     assert edits.lab.json("plan", "lxc")["changes"] == []
 
 
 def test_a_password_that_is_taken_back_is_locked(edits: Edits) -> None:
-    del edits.spec["defaults"]["password"]
+    edits.spec["guests"]["lxc"]["password"] = None  # back to the default
     edits.write()
     assert {*why(edits.plan("lxc")["guest/lxc"])} == {"password"}
     edits.lab.virtkit("up", "lxc")
@@ -207,6 +210,7 @@ def test_what_can_not_be_written_is_told(edits: Edits) -> None:
     """By the first boot, and by a running guest."""
     bad = {"path": "/etc/bad", "content": "x", "owner": "nobody-here"}
     lab = edits.lab
+    lab.settings = {**lab.settings, "LAB_PASSWORD": WORD}
     edits.guest("new", type="lxc", disks=[], files=[MOTD, bad])
     (error,) = [e["error"] for e in lab.json("up", "new", code=1)["steps"] if e["error"]]
     assert error["why"] == "the first boot did not write: /etc/bad"
@@ -218,6 +222,16 @@ def test_what_can_not_be_written_is_told(edits: Edits) -> None:
     lab.virtkit("up", "new")
     assert file(edits, "new", "/etc/bad")[:2] == ["644", "daemon:root"]
     assert lab.json("plan", "new")["changes"] == []
+
+
+def test_a_virtual_machine_too(edits: Edits) -> None:
+    edits.lab.settings = {**edits.lab.settings, "LAB_PASSWORD": WORD}
+    edits.guest("qemu", type="qemu", ready={"timeout": "12m"})
+    edits.lab.virtkit("up", "qemu")
+    holds_all(edits, "qemu")
+    tells_nobody(edits, "qemu")
+    assert edits.lab.json("plan", "qemu")["changes"] == []
+    follows(edits, "qemu")
 
 
 @pytest.mark.long  # an image that only cloud-init sets up, emulated
@@ -241,7 +255,6 @@ def test_an_image_with_cloud_init(edits: Edits) -> None:
         image="cloud",
         kernel=kernel,
         user_data="user.yaml",
-        password={"env": "LAB_PASSWORD"},
         ready={"timeout": "12m"},
     )
     lab.settings = {**lab.settings, "LAB_PASSWORD": WORD}
@@ -263,7 +276,7 @@ def test_an_image_with_cloud_init(edits: Edits) -> None:
 @pytest.mark.needs_uml
 def test_user_mode_linux(edits: Edits) -> None:
     lab = edits.lab
-    edits.guest("uml", type="uml", password={"env": "LAB_PASSWORD"})
+    edits.guest("uml", type="uml")
     lab.settings = {**lab.settings, "LAB_PASSWORD": WORD}
     lab.virtkit("up", "uml")
     holds_all(edits, "uml")
