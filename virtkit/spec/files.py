@@ -186,8 +186,8 @@ def read_content(path: Path, source: str, limit: int) -> bytes:
         if path.is_dir():
             raise RequestError(f"{quote(source)} is a folder", cure="name the files in it")
         if not path.is_file():
-            there = "no plain file" if path.exists() else "no file"
-            raise RequestError(f"there is {there} {quote(source)}", cure=cure)
+            nothing = "no plain file" if path.exists() else "no file"
+            raise RequestError(f"there is {nothing} {quote(source)}", cure=cure)
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:

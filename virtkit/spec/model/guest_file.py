@@ -134,7 +134,10 @@ class GuestFile(Model):
     ] = Field(default="0644", description="Who may read it, octal and in quotes, as for chmod.")
     owner: Annotated[
         str, AfterValidator(_owner), Field(json_schema_extra={"pattern": OWNER_PATTERN})
-    ] = Field(default="root", description="USER or USER:GROUP of the guest; the group is root's.")
+    ] = Field(
+        default="root",
+        description="USER or USER:GROUP of the guest; left out, the group is root.",
+    )
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
