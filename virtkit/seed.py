@@ -5,13 +5,16 @@ Pure. Sources: cloud-init's NoCloud, "Networking Config Version 2" and module re
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from virtkit.state import given
 from virtkit.state.desired import Guest, Interface
 from virtkit.xml import render
 
@@ -21,6 +24,8 @@ _DEFAULT = "default"
 _TRUE = frozenset({"true", "1", "on", "yes"})
 #: The seed's file with the keys that virtkit itself gave, where the login has others too.
 _KEYS = "authorized_keys"
+#: The guest's own note of what it was given, a token a line; that of a password has a mark.
+_GIVEN, _PASSWORD = "/var/lib/virtkit/given", "password:"
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ def user_data(guest: Guest, keys: SshKeys) -> dict[str, Any]:
         own["mounts"] = [
             [f"LABEL={each['label']}", each["path"], "ext4", options, "0", "2"] for each in mounts
         ]
+    if written := _written_files(guest):
+        own["write_files"] = written
     if keys.host_private:
         own["ssh_deletekeys"] = True
         own["ssh_keys"] = {
@@ -108,17 +115,53 @@ def _with_mode(file: Any) -> Any:
     return {**file, "permissions": f"0{mode:o}"} if type(mode) is int and mode >= 0 else file
 
 
+def _written_files(guest: Guest) -> list[dict[str, Any]]:
+    """The guest's files as cloud-init writes them, and the note of what it was given.
+
+    cloud-init writes files before it makes users and mounts disks, but for those that it defers to
+    its end.
+    """
+    homes = ("/home/", *(f"{each['path']}/" for each in _mounts(guest)))
+    answer: list[dict[str, Any]] = []
+    for each in given.files(guest.spec, guest.requested):
+        late = each.owner != "root:root" or each.path.startswith(homes)
+        content = base64.b64encode(each.content).decode()
+        answer.append(_written(each.path, each.mode, each.owner, content, late=late))
+    tokens = _tokens(guest)
+    if tokens:
+        content = base64.b64encode("".join(f"{each}\n" for each in tokens).encode()).decode()
+        late = any("defer" in each for each in answer)
+        answer.append(_written(_GIVEN, "0600", "root:root", content, late=late))
+    return answer
+
+
+def _written(path: str, mode: str, owner: str, content: str, *, late: bool) -> dict[str, Any]:
+    entry = {"path": path, "encoding": "b64", "content": content}
+    entry |= {"permissions": mode, "owner": owner}
+    return {**entry, "defer": True} if late else entry
+
+
+def _tokens(guest: Guest) -> list[str]:
+    """The tokens of all that the guest is given."""
+    password = given.password(guest.spec, guest.requested)
+    files = [each.token for each in given.files(guest.spec, guest.requested)]
+    return [*files, *([f"{_PASSWORD}{password.token}"] if password else [])]
+
+
 def _login(guest: Guest, keys: SshKeys) -> dict[str, Any]:
     """The user that virtkit logs in as, the same for both kinds of first boot.
 
     All that an image's own default user has is said here, else the login would have that.
     """
+    password = given.password(guest.spec, guest.requested)
+    kind = "hashed_passwd" if password and password.is_hash else "plain_text_passwd"
     return {
         "name": guest.spec.user,
         "gecos": "virtkit",
         "groups": ["adm"],
         "shell": "/bin/bash",
-        "lock_passwd": True,
+        "lock_passwd": password is None,
+        **({kind: password.text} if password else {}),
         "sudo": "ALL=(ALL) NOPASSWD:ALL",
         "ssh_authorized_keys": list(keys.authorized),
     }
@@ -264,7 +307,7 @@ def update(
     detaching: Mapping[str, str] = MappingProxyType({}),
     former: Sequence[str] = (),
 ) -> str:
-    """The script that brings a running guest up to date with its seed; it holds no secret.
+    """The script that brings a running guest up to date with its seed; it may hold secrets.
 
     Args:
         former: the keys, in base64, that it was given and is no longer to let in; those that its
@@ -284,10 +327,29 @@ def update(
     )
 
 
+def check(guest: Guest) -> str:
+    """The script that looks whether a guest's first boot gave it its files and its password: it
+    ends with 1 and tells which are missing."""
+    password = given.password(guest.spec, guest.requested)
+    lines = [(each.token, each.path) for each in given.files(guest.spec, guest.requested)]
+    lines += [(f"{_PASSWORD}{password.token}", "the login's password")] if password else []
+    tests = (
+        f'grep -qsxF -e {token} {_GIVEN} || missing="$missing "{shlex.quote(what)}'
+        for token, what in lines
+    )
+    text = "the first boot did not write:"
+    end = f'[ -z "$missing" ] || {{ echo "{text}$missing" >&2; exit 1; }}'
+    return "\n".join(["missing=", *tests, end])
+
+
 def _changing(guest: Guest, authorized: Sequence[str]) -> dict[str, Any]:
     """What may change in the life of a guest."""
     mounts = _mounts(guest)
     return {
+        "files": given.files(guest.spec, guest.requested),
+        "password": given.password(guest.spec, guest.requested),
+        "password_mark": _PASSWORD,
+        "given": _GIVEN,
         "user": guest.spec.user,
         "authorized_keys": list(authorized),
         "interfaces": [

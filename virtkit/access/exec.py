@@ -66,13 +66,19 @@ def by_agent(
 
 
 def run(
-    host: Host, record: GuestRecord, spec_folder: Path, command: Sequence[str], timeout: float
+    host: Host,
+    record: GuestRecord,
+    spec_folder: Path,
+    command: Sequence[str],
+    timeout: float,
+    stdin: bytes = b"",
 ) -> CommandResult:
     """Runs a command as root by the first way that is open.
 
     Args:
         spec_folder: where the spec is, for the ssh keys that it names.
         timeout: seconds that each way may take.
+        stdin: the command's input, of ``MAX_AGENT_INPUT`` bytes at most.
 
     Raises:
         OtherHostKey: none is, and something else than the guest answers at its address.
@@ -87,11 +93,11 @@ def run(
         try:
             if way == "namespaces":
                 return guest_exec.by_namespaces(
-                    host.connections, driver, record.domain, command, timeout
+                    host.connections, driver, record.domain, command, timeout, stdin
                 )
             if way == "agent":
                 return guest_exec.by_agent(
-                    host.connections, driver, record.domain, command, timeout
+                    host.connections, driver, record.domain, command, timeout, stdin
                 )
             guest_addresses, looked = addresses(host, record)
             if not guest_addresses:
@@ -101,6 +107,7 @@ def run(
                 record.host_key,
                 command,
                 timeout,
+                stdin,
             )
         except OutcomeUnknown as error:
             raise OutcomeUnknown(f"{way}: {error}") from error

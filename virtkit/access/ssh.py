@@ -171,8 +171,10 @@ def has_host_key(login: Login, host_key: str) -> bool:
         return True
 
 
-def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> CommandResult:
-    """Runs a command as root.
+def run(
+    login: Login, host_key: str, command: Sequence[str], timeout: float, data: bytes = b""
+) -> CommandResult:
+    """Runs a command as root, with ``data`` on its input.
 
     Raises:
         Unreachable: the guest does not let us in.
@@ -187,11 +189,15 @@ def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> 
             )
         with closing(transport.open_session(timeout=ATTEMPT_TIMEOUT)) as channel:
             line = shlex.join(as_root(login.user, command))
-            return _run_in(transport, channel, line, timeout)
+            return _run_in(transport, channel, line, timeout, data)
 
 
 def _run_in(
-    transport: paramiko.Transport, channel: paramiko.Channel, line: str, timeout: float
+    transport: paramiko.Transport,
+    channel: paramiko.Channel,
+    line: str,
+    timeout: float,
+    data: bytes,
 ) -> CommandResult:
     """Runs a command in an open session.
 
@@ -217,6 +223,10 @@ def _run_in(
     try:
         channel.exec_command(line)
         reader.start()
+        if data:
+            with suppress(OSError):  # a command that ends early leaves the rest
+                channel.sendall(data)
+                channel.shutdown_write()
         out = channel.makefile("rb").read()
         reader.join()
         code = channel.recv_exit_status()

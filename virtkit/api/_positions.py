@@ -36,6 +36,8 @@ def _path(spec: Spec, change: Change, field: str) -> Path:
     first, *rest = field.split(".")
     if first == "cdroms" and rest:
         return (first, int(rest[0]) - 1)
+    if first == "files" and change.name in spec.guests:
+        return _file_path([each.path for each in spec.guests[change.name].files], field)
     if first not in ("disks", "networks") or not rest or change.name not in spec.guests:
         return (first, *rest)
     guest = spec.guests[change.name]
@@ -45,3 +47,13 @@ def _path(spec: Spec, change: Change, field: str) -> Path:
     indexes = [index for index, each in enumerate(names) if each == name]
     number = int(which or 1) - 1
     return (first, indexes[number], *rest[1:]) if number < len(indexes) else (first,)
+
+
+def _file_path(paths: list[str], field: str) -> Path:
+    """The keys of a file's field, ``files.PATH`` or ``files.PATH.PART``: paths hold dots."""
+    named = [n for n, each in enumerate(paths) if f"{field}.".startswith(f"files.{each}.")]
+    if not named:
+        return ("files",)
+    index = max(named, key=lambda each: len(paths[each]))
+    part = field.removeprefix(f"files.{paths[index]}").removeprefix(".")
+    return ("files", index, part) if part else ("files", index)

@@ -12,7 +12,7 @@ from virtkit.errors import RequestError, VirtkitError
 from virtkit.progress import Progress
 from virtkit.system import commands, temporary
 
-#: A seed in ext4 has room to spare: 1 MiB holds any user-data that cloud-init takes.
+#: A seed in ext4 has room to spare: this many bytes, and twice what is in it beyond half of that.
 _SEED_SIZE = 1024 * 1024
 #: A journal has 4 MiB, and mke2fs wants the file system to be several times that.
 _SMALLEST_WITH_JOURNAL = 32 * 1024 * 1024
@@ -50,9 +50,10 @@ def ext4_seed(files: Mapping[str, str], progress: Progress | None = None) -> byt
             file.touch(mode=0o600)  # it keeps its mode in the guest
             file.write_bytes(text.encode())
         image = folder / "seed"
-        _mke2fs(
-            image, _SEED_SIZE, "cidata", "-O", "^has_journal", "-d", str(tree), progress=progress
-        )
+        content = sum(len(each.encode()) for each in files.values())
+        size = _SEED_SIZE * max(1, -(-2 * content // _SEED_SIZE))
+        options = ("-O", "^has_journal", "-d", str(tree))
+        _mke2fs(image, size, "cidata", *options, progress=progress)
         return image.read_bytes()
 
 

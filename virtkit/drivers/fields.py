@@ -128,6 +128,7 @@ FIELDS: Mapping[str, Field] = {
     "disks.keep": Field(effect="none"),
     "disks.mount": Field(effect="restart", action="follow", traceless=True),
     "disks.size": Field(effect="restart", action="grow", number="bytes", traceless=True),
+    "files": Field(effect="live", action="follow", seed=True, first_boot=True, sparse=True),
     "firmware": Field(effect="restart", xml_paths=("os/@firmware", "os/firmware", "os/loader")),
     "graphics": Field(effect="restart", xml_paths=("devices/graphics", "devices/video")),
     "graphics.listen": Field(effect="restart"),
@@ -163,7 +164,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     "networks.queues": Field(effect="restart", in_device="driver", traceless=True, sparse=True),
     "networks.vlan": Field(effect="restart", in_device="vlan", traceless=True, sparse=True),
-    "password": Field(effect="recreate", sparse=True),  # it is part of `cloud_init`
+    "password": Field(effect="live", action="follow", seed=True, first_boot=True, sparse=True),
     "place": Field(effect="none", sparse=True),  # where it is made, and then never again
     "playbooks": Field(effect="live", action="playbooks"),
     "privileged": Field(effect="recreate"),

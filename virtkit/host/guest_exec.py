@@ -88,9 +88,14 @@ def nsenter_command(
 
 
 def by_namespaces(
-    connections: Connections, driver: Driver, name: str, command: Sequence[str], timeout: float
+    connections: Connections,
+    driver: Driver,
+    name: str,
+    command: Sequence[str],
+    timeout: float,
+    data: bytes = b"",
 ) -> CommandResult:
-    """Runs a command in a container, as its root.
+    """Runs a command in a container, as its root, with ``data`` on its input.
 
     Raises:
         Unreachable: nobody here may join its namespaces.
@@ -101,7 +106,7 @@ def by_namespaces(
         done = subprocess.run(
             commands.die_with_parent(line),
             capture_output=True,
-            stdin=subprocess.DEVNULL,
+            input=data,
             timeout=timeout,
             check=False,
             env=commands.environment(),

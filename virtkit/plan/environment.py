@@ -100,6 +100,7 @@ class _Planner:
             notes=(
                 *_choice_notes(guests),
                 *_kept_size_notes(guests),
+                *_left_files_notes(guests),
                 *_other_spec_notes([*networks, *guests], self._spec_path),
                 *self._notes,
             ),
@@ -391,3 +392,12 @@ def _kept_size_notes(guests: Iterable[Change]) -> Iterable[str]:
                 f"libvirt's hook does not grow it at the next start: {why} "
                 "(`virtkit doctor` says how to fix it)"
             )
+
+
+def _left_files_notes(guests: Iterable[Change]) -> Iterable[str]:
+    """The files that leave a guest's list: nobody removes them."""
+    for each in guests:
+        gone = [r.field.partition(".")[2] for r in each.reasons if r.after is None]
+        paths = [path for path in gone if path.startswith("/")]
+        if paths and each.action == "update":
+            yield f"{each.object}: {', '.join(paths)}: no longer in `files`, and stays in the guest"

@@ -31,6 +31,8 @@ def requested_changes(
             yield from _entries(name, _by_name(_interfaces(old)), _by_name(_interfaces(new)))
         elif name == "cdroms":
             yield from _discs(_by_number(old), _by_number(new))
+        elif name == "files":
+            yield from _entries(name, *({e["path"]: e for e in each or ()} for each in (old, new)))
         elif name in _SHORT:
             yield from _parts(name, _in_full(name, old), _in_full(name, new))
         elif old != new:

@@ -26,7 +26,7 @@ from virtkit.plan.interfaces import (
 )
 from virtkit.spec import model
 from virtkit.spec.defaults import completed
-from virtkit.state import addresses
+from virtkit.state import addresses, given
 from virtkit.state.desired import (
     Confinement,
     Decided,
@@ -41,8 +41,8 @@ from virtkit.state.desired import (
 )
 
 #: Guest fields that say how the spec is written or where a guest is, not what it is; those of
-#: Ansible's, of which the record has its own digest; and a password, which `cloud_init` holds.
-_NOT_RECORDED = {"name", "base", "index", "host", "password", "playbooks", "vars"}
+#: Ansible's, of which the record has its own digest; and what it has a digest of in its place.
+_NOT_RECORDED = {"name", "base", "index", "host", "playbooks", "vars", "files", "password"}
 
 
 def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
@@ -120,8 +120,9 @@ def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None)
     for name, row in FIELDS.items():
         if row.sparse and name in answer and answer[name] == defaults[name]:
             del answer[name]
+    salt = addresses.derived_uuid(spec.name, "guest", guest.name)
+    answer |= given.recorded(spec.name, guest, salt)
     if guest.cloud_init:
-        salt = addresses.derived_uuid(spec.name, "guest", guest.name)
         core_digest = digest(salt, guest.core_cloud_init or guest.cloud_init)
         current_digest = digest(f"{salt} YAML 1.1 ", guest.cloud_init)
         answer["cloud_init"] = core_digest if recorded == core_digest else current_digest

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from virtkit.spec import disk_checks, host_checks, network_checks, no_image, raw_xml, type_checks
+from virtkit.spec import disk_checks, guest_files, host_checks, network_checks, no_image, raw_xml, type_checks
 from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
@@ -44,6 +44,7 @@ def check(draft: Draft, problems: Problems) -> None:
         _image(entry, draft, problems)
         type_checks.check(entry, draft, problems)
         _disks(entry, problems)
+        guest_files.check(entry, problems)
         _users(entry, problems)
         _playbooks(entry, problems)
         _max(entry, problems)

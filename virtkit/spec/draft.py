@@ -37,6 +37,8 @@ class Entry:
         fields: what it says; those in ``invalid`` stand at their default here.
         invalid: the fields with errors of their own, which later checks leave alone.
         written_cloud_init: its ``cloud_init`` without what other keys bring.
+        file_contents: what is in each of its ``files``, by path.
+        password_text: its ``password``, or the hash of it.
         unread: what its keys name and could not be read.
         numbers: of its guests, from 1; None where it has no ``count``.
         own_networks: its networks are those of one number, and its addresses don't count up.
@@ -48,6 +50,8 @@ class Entry:
     fields: GuestEntry
     invalid: set[str]
     written_cloud_init: Mapping[str, Any] = field(default_factory=dict)
+    file_contents: Mapping[str, bytes] = field(default_factory=dict)
+    password_text: str | None = None
     unread: tuple[RequestError, ...] = ()
     numbers: Sequence[int] | None = None
     own_networks: bool = False

@@ -161,7 +161,7 @@ def _entry(base: str, with_layers: Callable[..., Node], folder: Path, problems: 
     """
     written = with_layers()
     references = References(folder)
-    node = references.with_password(with_layers(*references.layers(written)))
+    node = with_layers(*references.layers(written))
     data = node.plain()
     invalid: set[str] = set()
     try:
@@ -172,7 +172,18 @@ def _entry(base: str, with_layers: Callable[..., Node], folder: Path, problems: 
         fields = GuestEntry.model_validate(valid, context=FROM_FILE)
     own = written.entries.get(CLOUD_INIT)
     in_spec = own.plain() if own is not None and CLOUD_INIT not in invalid else {}
-    return Entry(base, node, fields, invalid, in_spec, tuple(references.unread))
+    contents = {} if "files" in invalid else references.file_contents(node)
+    password = None if "password" in invalid else references.password(node)
+    return Entry(
+        base,
+        node,
+        fields,
+        invalid,
+        written_cloud_init=in_spec,
+        file_contents=contents,
+        password_text=password,
+        unread=tuple(references.unread),
+    )
 
 
 def _check_total(entries: Iterable[Entry], problems: Problems) -> bool:
@@ -276,6 +287,8 @@ def _count_out(
     core = cloud.plain(core=True) if cloud and fields[CLOUD_INIT] else {}
     same = entry.written_cloud_init == fields[CLOUD_INIT]
     fields["written_cloud_init"] = None if same else entry.written_cloud_init
+    fields["file_contents"] = dict(entry.file_contents)
+    fields["password_text"] = entry.password_text
     fields["core_cloud_init"] = core if core != fields[CLOUD_INIT] else {}
     fields_set = set(entry.fields.model_fields_set) - set(of_entry)
     fields_set |= {"name", "base", "index"}

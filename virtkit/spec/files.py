@@ -171,6 +171,42 @@ def read_file(source: str, path: Path | None = None) -> str:
     return _decode(data, source)
 
 
+def read_content(path: Path, source: str, limit: int) -> bytes:
+    """What is in a file that a guest is given, of any kind.
+
+    Args:
+        source: its path, as messages call it.
+        limit: bytes that it may have.
+
+    Raises:
+        RequestError: it can't be read, or is larger.
+    """
+    cure = "correct its path, which is relative to the file that it stands in"
+    try:
+        if path.is_dir():
+            raise RequestError(f"{quote(source)} is a folder", cure="name the files in it")
+        if not path.is_file():
+            nothing = "no plain file" if path.exists() else "no file"
+            raise RequestError(f"there is {nothing} {quote(source)}", cure=cure)
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise RequestError(
+            f"the file {quote(source)} can't be read",
+            why=why,
+            cure=f"check that you may read it: ls -l {shlex.quote(escaped(source))}",
+        ) from error
+    if len(data) > limit:
+        raise RequestError(
+            f"the file {quote(source)} is larger than {limit // 1024} KiB",
+            why="a guest's files lie in its seed, which it reads when it boots",
+            cure="have the guest fetch it (a playbook, or `cloud_init: {runcmd: …}`), put it into "
+            "an image, or copy it with `virtkit cp`",
+        )
+    return data
+
+
 def _read(path: Path, source: str) -> bytes:
     try:
         with path.open("rb") as file:

@@ -1,26 +1,26 @@
 """What a guest's keys take from elsewhere: files beside the spec, variables of the environment.
 
-It becomes part of the guest's ``cloud_init``, so all that is true of that is true of it. What can't
-be read is an error of whoever makes the guest, and of nobody who only looks at it or removes it.
+What ``user_data`` names becomes part of the guest's ``cloud_init``, so all that is true of that is
+true of it. What can't be read is an error of whoever makes the guest, and of nobody who only looks
+at it or removes it.
 """
 
 from __future__ import annotations
 
 import os
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.spec.document import CLOUD_INIT, read_document
-from virtkit.spec.files import read_file
-from virtkit.spec.model.base import DEFAULT_USER
-from virtkit.spec.model.secret import is_crypt_hash
+from virtkit.spec.files import read_content, read_file
+from virtkit.spec.model import MAX_FILES_SIZE
 from virtkit.spec.nodes import Node, error_at
 from virtkit.spec.problem import Problem, quote
 from virtkit.spec.scalars import kind_of
 
-USER_DATA, PASSWORD = "user_data", "password"
+USER_DATA, PASSWORD, FILES = "user_data", "password", "files"
 #: How a file begins that cloud-init takes for keys, and not for a program or an archive.
 _CLOUD_CONFIG = "#cloud-config"
 
@@ -39,19 +39,55 @@ class References:
             return []
         return [Node({CLOUD_INIT: cloud}, guest.path, cloud.mark, cloud.key)]
 
-    def with_password(self, guest: Node) -> Node:
-        """A merged guest whose ``cloud_init`` gives the login its password."""
-        login = self._login(guest)
-        if login is None:
-            return guest
-        cloud = guest.entries.get(CLOUD_INIT, Node({}, login.path[:-2], login.mark, login.key))
-        users = cloud.entries.get("users", Node([], login.path[:-1], login.mark, login.key))
-        if not isinstance(cloud.value, dict) or not isinstance(users.value, list):
-            return guest  # which is refused
-        both = Node([login, *users.value], users.path, users.mark, users.key)
-        entries = {**cloud.value, "users": both}
-        cloud = Node(entries, cloud.path, cloud.mark, cloud.key)
-        return Node({**guest.entries, CLOUD_INIT: cloud}, guest.path, guest.mark, guest.key)
+    def file_contents(self, guest: Node) -> dict[str, bytes]:
+        """What is in each of the files that a merged guest is given, by its path in the guest."""
+        answer: dict[str, bytes] = {}
+        files = guest.entries.get(FILES)
+        for each in files.items if files is not None else ():
+            content = self._content(each)
+            if content is not None:
+                answer[str(each.entries["path"].value)] = content
+        if files is not None and sum(map(len, answer.values())) > MAX_FILES_SIZE:
+            problem = Problem(
+                f"the guest's files have more than {MAX_FILES_SIZE // 1024} KiB together",
+                why="they lie in its seed, which it reads when it boots",
+                cure="have the guest fetch the largest (a playbook, or `cloud_init: {runcmd: …}`), "
+                "put it into an image, or copy it with `virtkit cp`",
+            )
+            self._refuse(files, problem)
+        return answer
+
+    def password(self, guest: Node) -> str | None:
+        """The login's password, or the hash of it; None where there is none to be read."""
+        node = guest.entries.get(PASSWORD)
+        text = None if node is None else self._secret(node)
+        if node is None or text is None:
+            return None
+        if not text or any(unicodedata.category(each) in ("Cc", "Cs") for each in text):
+            problem = Problem(
+                "the password is empty, or is no single line of text",
+                cure="give the variable or the file one line",
+            )
+            self._refuse(next(iter(node.entries.values()), node), problem)
+            return None
+        return text
+
+    def _content(self, file: Node) -> bytes | None:
+        source, content = file.entries.get("source"), file.entries.get("content")
+        if content is not None and isinstance(content.value, str):
+            return content.value.encode()
+        below = content.entries if content is not None else {}
+        path = source or below.get("file")
+        if path is not None:
+            name = str(path.value)
+            try:
+                whole = self.folder / Path(name).expanduser()
+                return read_content(whole, name, MAX_FILES_SIZE)
+            except RequestError as error:
+                self._refuse(path, Problem(error.what, why=error.why, cure=error.cure))
+                return None
+        text = self._variable(below["env"])
+        return None if text is None else os.fsencode(text)
 
     def _user_data(self, guest: Node) -> Node | None:
         node = guest.entries.get(USER_DATA)
@@ -84,22 +120,6 @@ class References:
         self._refuse(node, Problem(what, cure="write `key: value` lines"))
         return None
 
-    def _login(self, guest: Node) -> Node | None:
-        """The entry of ``users`` that gives the login its password."""
-        node = guest.entries.get(PASSWORD)
-        text = None if node is None else self._secret(node)
-        if node is None or text is None:
-            return None
-        user = guest.entries.get("user")
-        login: dict[str, Any] = {
-            "name": user.value if user is not None else DEFAULT_USER,
-            "lock_passwd": False,
-            "hashed_passwd" if is_crypt_hash(text) else "plain_text_passwd": text,
-        }
-        path = (*guest.path, CLOUD_INIT, "users", 0)
-        entries = {key: Node(e, (*path, key), node.mark, node.key) for key, e in login.items()}
-        return Node(entries, path, node.mark, node.key)
-
     def _secret(self, node: Node) -> str | None:
         """A text, or what the file or the variable holds that a map names."""
         if isinstance(node.value, str):
@@ -108,12 +128,15 @@ class References:
         if path is not None and isinstance(path.value, str):
             text = self._text(path, path.value)
             return None if text is None else text.rstrip("\r\n")
-        if name is None or not isinstance(name.value, str):
-            return None
-        text = os.environ.get(name.value)
+        return None if name is None else self._variable(name)
+
+    def _variable(self, node: Node) -> str | None:
+        """What a variable of the environment holds."""
+        name = str(node.value)
+        text = os.environ.get(name)
         if text is None:
-            what = f"the variable {quote(name.value)} is not set"
-            self._refuse(name, Problem(what, cure=f"export {name.value}=… before you run this"))
+            what = f"the variable {quote(name)} is not set"
+            self._refuse(node, Problem(what, cure=f"export {name}=… before you run this"))
         return text
 
     def _text(self, node: Node, path: str) -> str | None:

@@ -95,7 +95,8 @@ def _plain(guest: Guest) -> Guest:
     """The guest as data that may stand in libvirt: no code of its driver's, and of what may hold
     a secret only that there is some."""
     hidden = {key: {"hidden": True} if getattr(guest.spec, key) else {} for key in _SECRET}
-    spec = guest.spec.model_copy(update=hidden | {"written_cloud_init": None, "password": None})
+    nothing = {"written_cloud_init": None, "password": None, "password_text": None, "files": ()}
+    spec = guest.spec.model_copy(update={**hidden, **nothing, "file_contents": {}})
     return replace(guest, spec=spec, driver=replace(guest.driver, check=_no_check))
 
 

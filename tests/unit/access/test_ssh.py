@@ -4,6 +4,7 @@ keys a guest is offered. Real connections."""
 from __future__ import annotations
 
 import base64
+import hashlib
 import struct
 import subprocess
 import time
@@ -132,6 +133,17 @@ def test_a_command_prints_much_on_both_streams(tmp_path: Path) -> None:
     line = "head -c 5000000 /dev/zero >&2; echo done; exit 3"
     ran = ssh.run(*running_guest(tmp_path), ["sh", "-c", line], 20)
     assert (ran.code, ran.out, len(ran.err)) == (3, b"done\n", 5_000_000)
+
+
+def test_a_command_reads_its_input_to_the_end(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 4096
+    ran = ssh.run(*running_guest(tmp_path), ["sh", "-c", "sha256sum; exit 3"], 20, data)
+    assert (ran.code, ran.out.split()[0].decode()) == (3, hashlib.sha256(data).hexdigest())
+
+
+def test_a_command_that_does_not_read_its_input_ends_as_any(tmp_path: Path) -> None:
+    ran = ssh.run(*running_guest(tmp_path), ["sh", "-c", "echo done; exit 3"], 20, b"x" * 5_000_000)
+    assert (ran.code, ran.out) == (3, b"done\n")
 
 
 def test_a_connection_that_breaks_under_a_command(tmp_path: Path) -> None:

@@ -14,7 +14,15 @@ from virtkit.plan.resolve import resolve
 from virtkit.spec import load
 from virtkit.state.desired import Decided
 
-BEFORE = "name: lab\nguests: {web: {type: qemu, networks: [], disks: [{name: a, size: 1GiB}]}}\n"
+BEFORE = """
+name: lab
+guests:
+  web:
+    type: qemu
+    networks: []
+    disks: [{name: a, size: 1GiB}]
+    files: [{path: /etc/a, content: a}, {path: /etc/a.conf, content: a}, {path: /c, content: c}]
+"""
 BASE = """
 defaults:
   networks: []
@@ -32,6 +40,10 @@ guests:
     disks:
       - {name: b, size: 1GiB}
       - {name: a, size: 2GiB}
+    files:
+      - {path: /etc/a.conf, content: b}
+      - {path: /etc/b, content: b}
+      - {path: /etc/a, content: a, mode: "0600"}
 """
 
 
@@ -54,6 +66,10 @@ def test_each_reason_has_its_place(plan: Plan) -> None:
         "description": "--set",
         "disks.a.size": "lab.yaml:9:25",
         "disks.b": "lab.yaml:8:9",
+        "files./c": "lab.yaml:10:5",
+        "files./etc/a.mode": "lab.yaml:13:42",
+        "files./etc/a.conf.content": "lab.yaml:11:38",
+        "files./etc/b": "lab.yaml:12:9",
         "memory": "sizes/base.yaml:4:11",
     }
 

@@ -119,3 +119,12 @@ def test_a_given_file(tmp_path: Path) -> None:
     for missing in (tmp_path / "none", tmp_path):
         with pytest.raises(RequestError):
             filesystems.existing_file(missing)
+
+
+@needs_ext4
+def test_a_seed_has_room_for_large_files() -> None:
+    """As many as a guest may be given, in the script and in the user-data."""
+    files = {**FILES, "virtkit.sh": "x" * 730_000, "user-data": "y" * 720_000}
+    assert filesystems.read_ext4_seed(filesystems.ext4_seed(files)) == files
+    assert filesystems.read_iso9660(filesystems.iso9660(files)) == files
+    assert len(filesystems.ext4_seed(FILES)) == 1024 * 1024

@@ -90,6 +90,14 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "password": "password: {env: LAB_PASSWORD}",
         "password.env": "password: {env: LAB_PASSWORD}",
         "password.file": "password: {file: ./password}",
+        "files": 'files: [{path: /etc/motd, source: ./motd, mode: "0644", owner: root}]',
+        "files.path": "files: [{path: /etc/motd, content: hello}]",
+        "files.source": "files: [{path: /etc/motd, source: ./motd}]",
+        "files.content": "files: [{path: /etc/token, content: {env: LAB_TOKEN}}]",
+        "files.content.env": "files: [{path: /etc/token, content: {env: LAB_TOKEN}}]",
+        "files.content.file": "files: [{path: /etc/token, content: {file: ./token}}]",
+        "files.mode": 'files: [{path: /etc/token, content: {env: LAB_TOKEN}, mode: "0600"}]',
+        "files.owner": "files: [{path: /etc/token, content: {env: LAB_TOKEN}, owner: app:adm}]",
         "groups": "groups: [webservers]",
         "vars": "vars: {http_port: 8080}",
         "playbooks": "playbooks: [site.yml]",
@@ -194,7 +202,7 @@ def keys(model: type[Model], above: str = "") -> Iterator[tuple[str, str]]:
     """Each key of a model and of its parts, with what it means."""
     for name, field in model.model_fields.items():
         key = f"{above}{field.alias or name}"
-        if key == "password.hash":
+        if key in ("password.hash", "files.content.text"):
             continue
         yield key, field.description or ""
         if key != "each":

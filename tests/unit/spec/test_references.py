@@ -9,6 +9,7 @@ import pytest
 from virtkit.errors import SpecErrors
 from virtkit.plan.resolve import requested
 from virtkit.spec import Spec, load
+from virtkit.spec.model import MAX_FILES_SIZE
 
 HASH = "$6$rounds=1000$saltsalt$" + "a" * 86
 
@@ -62,26 +63,80 @@ def test_a_change_of_the_file_is_a_change_of_the_guest() -> None:
 def test_a_password_comes_from_the_environment_or_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_PASSWORD", "s3cret word")
     Path("word").write_text("in a file\n")
-    login = {"name": "virtkit", "lock_passwd": False}
-    for guest, key, word in (
-        ("{password: {env: LAB_PASSWORD}}", "plain_text_passwd", "s3cret word"),
-        ("{password: {file: word}}", "plain_text_passwd", "in a file"),
-        (f"{{password: '{HASH}'}}", "hashed_passwd", HASH),
+    for guest, word in (
+        ("{password: {env: LAB_PASSWORD}}", "s3cret word"),
+        ("{password: {file: word}}", "in a file"),
+        (f"{{password: '{HASH}'}}", HASH),
     ):
         spec = read(guest)
         web = spec.guests["web"]
-        assert web.cloud_init == {"users": [login | {key: word}]}
-        assert word not in str(requested(spec, web)), "no record holds it"
+        assert (web.password_text, web.cloud_init) == (word, {})
+        recorded = requested(spec, web)
+        assert word not in str(recorded), "no record holds it"
+        assert len(recorded["password"]) == 20
         assert word not in repr(spec)
-        if key != "hashed_passwd":
+        if word != HASH:
             assert word not in str(web.requested)
-    both = read(
-        "{user: eve, password: {env: LAB_PASSWORD}, cloud_init: {users: [bob], runcmd: [ls]}}"
+
+
+def test_files_have_their_content_from_where_the_spec_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LAB_TOKEN", "s3cret token")
+    binary = bytes(range(256))
+    Path("blob").write_bytes(binary)
+    spec = read(
+        "{files: [{path: /etc/a, source: blob}, {path: /etc/b, content: {env: LAB_TOKEN}},"
+        " {path: /etc/c, content: {file: ./blob}}, {path: /etc/d, content: text é}]}"
     )
-    assert both.guests["web"].cloud_init == {
-        "users": [{"name": "eve", "lock_passwd": False, "plain_text_passwd": "s3cret word"}, "bob"],
-        "runcmd": ["ls"],
+    web = spec.guests["web"]
+    assert web.file_contents == {
+        "/etc/a": binary,
+        "/etc/b": b"s3cret token",
+        "/etc/c": binary,
+        "/etc/d": "text é".encode(),
     }
+    spec.check_references()
+    recorded = requested(spec, web)["files"]
+    assert [each["path"][-1] for each in recorded] == ["a", "b", "c", "d"]
+    assert {*recorded[0]} == {"path", "mode", "owner", "content"}
+    for text in (str(recorded), repr(spec), str(web.requested)):
+        assert "s3cret" not in text
+    assert "text é" not in str(recorded) + repr(spec)
+
+
+def test_another_content_is_another_digest_and_each_guest_has_its_own() -> None:
+    digests = []
+    for content in (b"a", b"a", b"b"):
+        Path("blob").write_bytes(content)
+        spec = read("{count: 2, files: [{path: /etc/a, source: blob}]}")
+        digests.append([requested(spec, e)["files"][0]["content"] for e in spec.guests.values()])
+    assert digests[0] == digests[1]
+    assert len({each for pair in digests for each in pair}) == 4, "salted by the guest"
+
+
+def test_files_of_an_included_spec_are_beside_it() -> None:
+    Path("base").mkdir()
+    Path("base/motd").write_text("hello")
+    Path("base/base.yaml").write_text(
+        "defaults: {files: [{path: /a, source: motd}, {path: /b, content: {file: motd}},"
+        " {path: /c, content: motd}]}"
+    )
+    Path("lab.yaml").write_text("include: [base/base.yaml]\nname: lab\nguests: {web: {}}\n")
+    web = load("lab.yaml").guests["web"]
+    assert web.file_contents == {"/a": b"hello", "/b": b"hello", "/c": b"motd"}
+
+
+def test_files_are_not_larger_than_a_seed_bears() -> None:
+    Path("big").write_bytes(b"x" * (MAX_FILES_SIZE + 1))
+    Path("half").write_bytes(b"x" * (MAX_FILES_SIZE // 2 + 1))
+    (one,) = unread("{files: [{path: /a, source: big}]}")
+    assert one.startswith("lab.yaml:3:36 guests.web.files[0].source: the file 'big' is larger tha")
+    assert "virtkit cp" in one
+    (both,) = unread("{files: [{path: /a, source: half}, {path: /b, source: half}]}")
+    assert "guests.web.files: the guest's files have more than 512 KiB together" in both
+    Path("half").write_bytes(b"x" * (MAX_FILES_SIZE // 2))
+    read("{files: [{path: /a, source: half}, {path: /b, source: half}]}").check_references()
 
 
 @pytest.mark.parametrize(
@@ -98,6 +153,28 @@ def test_a_password_comes_from_the_environment_or_a_file(monkeypatch: pytest.Mon
         ("{user_data: a}", "#cloud-config\na: !x b\n", "a:2:4 guests.web.cloud_init.a: the tag"),
         ("{password: {env: NOT_SET_AT_ALL}}", "", "lab.yaml:3:25 guests.web.password.env: the var"),
         ("{password: {file: gone}}", "", "lab.yaml:3:26 guests.web.password.file: there is no fi"),
+        ("{password: {file: a}}", "b\nc\n", "lab.yaml:3:26 guests.web.password.file: the passw"),
+        ("{password: {file: a}}", "\n", "lab.yaml:3:26 guests.web.password.file: the password is"),
+        (
+            "{files: [{path: /a, source: gone}]}",
+            "",
+            "lab.yaml:3:36 guests.web.files[0].source: there is no file 'gone'; correct its path",
+        ),
+        (
+            "{files: [{path: /a, source: .}]}",
+            "",
+            "lab.yaml:3:36 guests.web.files[0].source: '.' is a folder",
+        ),
+        (
+            "{files: [{path: /a, source: /dev/null}]}",
+            "",
+            "lab.yaml:3:36 guests.web.files[0].source: there is no plain file '/dev/null'",
+        ),
+        (
+            "{files: [{path: /a, content: {env: NOT_SET_AT_ALL}}]}",
+            "",
+            "lab.yaml:3:43 guests.web.files[0].content.env: the variable 'NOT_SET_AT_ALL' is not",
+        ),
     ],
 )
 def test_what_can_not_be_read(guest: str, text: str, error: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 import samples
 
 from virtkit.errors import RequestError
+from virtkit.spec.model import GuestFile
 from virtkit.state.desired import Guest
 from virtkit.xml import user_template
 
@@ -37,11 +38,15 @@ def test_it_is_rendered_as_in_our_own_process(tmp_path: Path) -> None:
 def test_it_sees_no_secrets(tmp_path: Path) -> None:
     """What a template makes stands in libvirt, where others read it."""
     names = ("spec", "spec.cloud_init", "spec.core_cloud_init", "spec.vars", "requested")
+    names += ("spec.files", "spec.file_contents", "spec.password", "spec.password_text")
     shown = " ".join(f"{{{{ guest.{each} }}}}" for each in names)
     guest = guest_of(tmp_path, f"{shown} {{{{ guest.skips_cloud_init }}}} ")
     cloud = {"chpasswd": {"users": ["a secret"]}}
     hidden = {"cloud_init": cloud, "core_cloud_init": cloud, "vars": {"token": "a secret"}}
-    own = replace(guest, spec=guest.spec.model_copy(update=hidden))
+    given = {"file_contents": {"/etc/a": b"a secret"}, "password_text": "a secret"}
+    file = GuestFile(path="/etc/a", content="a secret")
+    own_spec = guest.spec.model_copy(update={**hidden, **given, "files": (file,)})
+    own = replace(guest, spec=own_spec)
     assert "a secret" not in user_template.rendered(own)
     assert " False " in user_template.rendered(own), "it is told that there is one"
     assert " True " in user_template.rendered(guest)

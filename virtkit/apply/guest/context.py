@@ -68,10 +68,20 @@ class GuestContext:
         return playbooks is not None and (provisioned is None or not provisioned.has(playbooks))
 
     @property
+    def _gets_what_may_fail(self) -> bool:
+        """Whether a new guest is given files or a password, by a first boot that is over once it is
+        ready: then somebody looks whether it has them."""
+        has_some = bool(self.guest.spec.files) or self.guest.spec.password is not None
+        waits = self.host_context.options.wait and self.guest.spec.ready.kind != "none"
+        return has_some and waits and self.guest.skips_cloud_init
+
+    @property
     def follows(self) -> bool:
         """Whether the guest's own system has something to do once it runs."""
-        if self.old is None or self.from_scratch or self.guest.image.is_none:
+        if self.guest.image.is_none:
             return False
+        if self.old is None or self.from_scratch:
+            return self._gets_what_may_fail
         unfinished = not self.old.finished and self.guest.spec.ready.kind != "none"
         if self.running and not self.restarts:
             return unfinished or bool(self._live_fields & FOLLOWED)

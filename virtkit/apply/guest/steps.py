@@ -30,6 +30,8 @@ from virtkit.xml import diff, tree
 
 #: Seconds that a guest gets to follow.
 _FOLLOW_TIMEOUT = 120.0
+#: Runs a script from its input: it is too long for an argument, and nobody else may see it.
+_FOLLOW_COMMAND = ("sh", "-c", 'eval "$(cat)"')
 
 
 class GuestSteps:
@@ -73,22 +75,24 @@ class GuestSteps:
         self._hotplug.plug(self.context.xml, say)
 
     def follow(self, _say: Say) -> None:
-        """Has the guest's own system follow: interfaces, keys, disks and their size, CPUs. Of one
-        that was made without an image nobody knows what it is."""
+        """Has the guest's own system follow: interfaces, keys, files, disks and their size, CPUs.
+        A new one is only asked whether its first boot gave it all. Of one that was made without an
+        image nobody knows what it is."""
         if self.context.guest.image.is_none:
             return
-        authorized = self._seed_keys.authorized(self._seed_keys.from_seed())
-        still = set(public_keys.blobs(authorized))
-        former = [e for e in public_keys.blobs(self.context.record.keys or ()) if e not in still]
-        script = seed.update(self.context.guest, authorized, self._detaching_disks(), former)
+        if self.context.old is None or self.context.from_scratch:
+            script = seed.check(self.context.guest)
+        else:
+            script = self._update_script()
         folder = Path(self.context.guest.source_folder)
         try:
             ran = access.run(
                 self.context.host,
                 self.context.record,
                 folder,
-                ["sh", "-c", script],
+                _FOLLOW_COMMAND,
                 _FOLLOW_TIMEOUT,
+                script.encode(),
             )
             why = ran.err.decode("utf-8", "replace").strip() if ran.code != 0 else ""
         except Unreachable as error:
@@ -102,6 +106,12 @@ class GuestSteps:
                 where=f"{self.context.host.name} guest/{self.context.guest.name}",
             )
 
+    def _update_script(self) -> str:
+        authorized = self._seed_keys.authorized(self._seed_keys.from_seed())
+        still = set(public_keys.blobs(authorized))
+        former = [e for e in public_keys.blobs(self.context.record.keys or ()) if e not in still]
+        return seed.update(self.context.guest, authorized, self._detaching_disks(), former)
+
     def _follow_cure(self) -> str:
         """What helps a guest whose system did not follow."""
         keys_change = self.context.keys is not None and not public_keys.same(
@@ -112,10 +122,12 @@ class GuestSteps:
             restart = self.context.command("restart")
             restart = f"`{restart}` gives it the new keys, which its seed has; or "
             return restart + again if self.context.guest.skips_cloud_init else again
-        return (
-            f"see `{self.context.command('logs')}`; end what uses the disk or interface in the "
-            "guest, then run again"
-        )
+        cure = "end what uses the disk or interface in the guest"
+        if self.context.old is None or self.context.from_scratch:
+            cure = "correct the file's `path:` or `owner:`"
+        elif self.context.fields & {"files", "password"}:
+            cure += ", or correct the file's `path:` or `owner:`"
+        return f"see `{self.context.command('logs')}`; {cure}, then run again"
 
     def _detaching_disks(self) -> dict[str, str]:
         """The disks that the running guest is no longer to have, and what it calls them."""

@@ -28,6 +28,7 @@ from virtkit.spec.model.guest import (
     Place,
     Ready,
 )
+from virtkit.spec.model.guest_file import MAX_FILES_SIZE, Content, GuestFile
 from virtkit.spec.model.host import HostSpec, Ssh
 from virtkit.spec.model.image import CATALOGUE, Build, Image
 from virtkit.spec.model.network import DHCP_RANGE, Dhcp, NetworkSpec, why_no_guest_address
@@ -42,9 +43,11 @@ __all__ = [
     "DHCP_RANGE",
     "FROM_FILE",
     "LOCAL",
+    "MAX_FILES_SIZE",
     "MAX_GUESTS",
     "NO_IMAGE",
     "Build",
+    "Content",
     "Cpu",
     "Dhcp",
     "Disk",
@@ -52,6 +55,7 @@ __all__ = [
     "Graphics",
     "GuestEntry",
     "GuestFields",
+    "GuestFile",
     "GuestSpec",
     "HostSpec",
     "Image",

@@ -48,6 +48,7 @@ from virtkit.spec.model.boot import BOOT_DISK, CheckedBootOrder
 from virtkit.spec.model.cpu import Cpu
 from virtkit.spec.model.disk import Disk, RootDisk
 from virtkit.spec.model.display import Graphics
+from virtkit.spec.model.guest_file import GuestFile
 from virtkit.spec.model.secret import Password
 from virtkit.spec.problem import Problem, quote
 from virtkit.spec.sizes import GIB
@@ -283,6 +284,12 @@ class GuestFields(Model):
     password: Password | None = Field(
         default=None, description="The login's password, for its console.", repr=False
     )
+    files: tuple[GuestFile, ...] = Field(
+        default=(),
+        description="Files that it is given; one that leaves the list stays in the guest.",
+        max_length=64,
+        repr=False,
+    )
     groups: tuple[GroupName, ...] = Field(default=(), description="Ansible groups.")
     vars: dict[Variable, Any] = Field(
         default_factory=dict, description="Ansible variables: inventory, plugin and playbooks."
@@ -364,8 +371,10 @@ class GuestSpec(GuestFields):
         index: its number from 1 where the entry has a ``count``, else None.
         core_cloud_init: its ``cloud_init`` with plain scalars by YAML 1.2, as 0.1.0 read them,
             where that differs: what that version recorded is compared with it.
-        written_cloud_init: what of its ``cloud_init`` stands in the spec, where ``user_data`` or
-            ``password`` brings more.
+        written_cloud_init: what of its ``cloud_init`` stands in the spec, where ``user_data``
+            brings more.
+        file_contents: what is in each of its ``files``, by path; of one that can't be read nothing.
+        password_text: its ``password`` or the hash of it, where there is one that can be read.
     """
 
     name: str
@@ -373,6 +382,8 @@ class GuestSpec(GuestFields):
     index: int | None = None
     core_cloud_init: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
     written_cloud_init: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
+    file_contents: dict[str, bytes] = Field(default_factory=dict, exclude=True, repr=False)
+    password_text: str | None = Field(default=None, exclude=True, repr=False)
 
     @property
     def interfaces(self) -> tuple[InterfaceSpec, ...]:

@@ -33,6 +33,10 @@ def _env_name(text: str) -> str:
     return text
 
 
+#: The name of a variable of the caller's environment.
+EnvName = Annotated[str, AfterValidator(_env_name)]
+
+
 def _schema(schema: dict[str, Any]) -> None:
     own = {key: schema.pop(key) for key in list(schema)}
     of_hash = own["properties"].pop("hash")["anyOf"][0]
@@ -47,9 +51,7 @@ class Password(Model):
     hash: Annotated[str, AfterValidator(_hash)] | None = Field(
         default=None, description="Its hash, as crypt(3) writes it."
     )
-    env: Annotated[str, AfterValidator(_env_name)] | None = Field(
-        default=None, description="A variable of the caller's environment."
-    )
+    env: EnvName | None = Field(default=None, description="A variable of the caller's environment.")
     file: HostPath | None = Field(
         default=None, description="A file, whose last line end is left out."
     )
