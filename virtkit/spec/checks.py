@@ -10,7 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from virtkit.spec import disk_checks, guest_files, host_checks, network_checks, no_image, raw_xml, type_checks
+from virtkit.spec import (
+    disk_checks,
+    guest_files,
+    host_checks,
+    network_checks,
+    no_image,
+    raw_xml,
+    type_checks,
+)
 from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
