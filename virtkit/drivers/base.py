@@ -96,6 +96,10 @@ class Driver:
             its own.
         buses: those that its disks can be on, by libvirt's words, its own first; empty where it
             has no disks.
+        folders_by: how its guests see folders of the host: ``virtiofs`` (or ``9p``, where the host
+            has no virtiofsd), ``bind`` in a container, ``hostfs`` in one that is a kernel's
+            process; None where they can't.
+        host_devices: the kinds of the host's devices that its guests can have.
         cpu_modes: the words for a guest's processor that are no named model, and that it takes.
         cpu_mode, cpu_model: the CPU that the template states, where it states one.
         tb_cache: MiB for translated code, where the hypervisor translates.
@@ -138,6 +142,8 @@ class Driver:
     confined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs_built_image: bool = False
     buses: Mapping[str, Bus] = field(default_factory=lambda: VIRTIO)
+    folders_by: Literal["virtiofs", "bind", "hostfs"] | None = None
+    host_devices: tuple[str, ...] = ()
     cpu_modes: tuple[str, ...] = ()
     cpu_mode: str = ""
     cpu_model: str = ""

@@ -32,6 +32,8 @@ class Field:
         in_device: where it stands in the XML of its device, where it is a part of one.
         max_xml_path: where its maximum stands, which a running guest can be given; ``max`` has a
             part for it.
+        started_with: what must stand in a running guest's XML for it to come ``live``: only the
+            next start brings that.
         number: what it counts, where it is a number; ``mixed``: its parts are numbers.
         traceless: its change can't always be seen in a running guest's XML: it is a file's, or
             takes something out that libvirt may have chosen itself.
@@ -47,6 +49,7 @@ class Field:
     xml_paths: tuple[str, ...] = ()
     in_device: str = ""
     max_xml_path: str = ""
+    started_with: str = ""
     number: Literal["", "bytes", "count", "mixed"] = ""
     traceless: bool = False
     seed: bool = False
@@ -105,12 +108,22 @@ FIELDS: Mapping[str, Field] = {
     "disks.mount": Field(effect="restart", action="follow", traceless=True),
     "disks.size": Field(effect="restart", action="grow", number="bytes", traceless=True),
     "firmware": Field(effect="restart", xml_paths=("os/@firmware", "os/firmware", "os/loader")),
+    "folders": Field(
+        effect="restart",
+        action="plug",
+        xml_paths=("memoryBacking",),
+        started_with="memoryBacking/access",
+        seed=True,
+        first_boot=True,
+        sparse=True,
+    ),
     "graphics": Field(effect="restart", xml_paths=("devices/graphics", "devices/video")),
     "graphics.listen": Field(effect="restart"),
     "graphics.tablet": Field(effect="restart", xml_paths=("devices/input",)),
     "graphics.video": Field(effect="restart"),
     "groups": Field(effect="none"),
     "host": Field(effect="recreate"),
+    "host_devices": Field(effect="restart", xml_paths=("devices/hostdev",), sparse=True),
     "image": Field(effect="recreate"),
     "kernel": Field(  # another content of its files leaves no trace
         effect="restart",

@@ -47,6 +47,8 @@ LXC = Driver(
     },
     needs_built_image=True,
     buses={},
+    folders_by="bind",
+    host_devices=("char",),
     capabilities=(
         "sys_admin",  # the image's init drops it before it hands over
         "chown",

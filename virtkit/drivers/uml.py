@@ -61,10 +61,12 @@ UML = replace(
             ("disks.bus", "disks.cache", "disks.discard", "disks.io"),
             "User-Mode Linux opens its disks by itself, and on no bus",
         ),
+        "host_devices": "its kernel is a program, which has no drivers for them",
         "privileged": "it has its own kernel; only containers have this",
     },
     confined={"userns": LXC.confined["userns"]},
     buses={"uml": Bus("ubd", "/dev/{target}")},
+    folders_by="hostfs",
     boot_args="console=ttyS0",
     # the kernel itself has net_raw alone, as its network interfaces are raw sockets; what starts it
     # takes IPv6 off the container, and then gives the others up

@@ -61,6 +61,8 @@ XEN_PV = Driver(
             "Xen's guests see the host's processor",
         ),
         **dict.fromkeys(("networks.model", "networks.queues"), "guests have Xen's own card"),
+        "folders": "libxl gives guests none of the host's folders",
+        "host_devices": "virtkit gives Xen's guests none of the host's devices",
         "sound": "virtkit gives Xen's guests no sound card",
         "graphics": "virtkit gives Xen's guests a console and no display",
     },

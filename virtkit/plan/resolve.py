@@ -15,6 +15,7 @@ from virtkit.drivers import Blocker, Driver
 from virtkit.drivers.fields import FIELDS
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts
+from virtkit.plan import shared
 from virtkit.spec import model
 from virtkit.spec.defaults import completed
 from virtkit.state import addresses
@@ -79,8 +80,9 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                     for index in range(len(guest.interfaces))
                 ),
                 requested=requested(
-                    spec, guest, decided_guest.cloud_init if decided_guest else None
+                    spec, guest, decided_guest.cloud_init if decided_guest else None, facts
                 ),
+                folders=tuple(shared.folders(spec, guest, driver, facts)),
                 targets=decided_guest.targets if decided_guest else {},
                 confinement=_kept_confinement(guest, driver, decided) or next_confinement,
                 next_confinement=next_confinement,
@@ -98,7 +100,12 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     )
 
 
-def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None) -> dict[str, Any]:
+def requested(
+    spec: model.Spec,
+    guest: model.GuestSpec,
+    recorded: object = None,
+    facts: HostFacts | None = None,
+) -> dict[str, Any]:
     """What the record keeps of a guest's spec, as JSON has it; of secrets a salted digest only.
 
     Args:
@@ -110,6 +117,8 @@ def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None)
     for name, row in FIELDS.items():
         if row.sparse and name in answer and answer[name] == defaults[name]:
             del answer[name]
+    for each, folder in zip(answer.get("folders", ()), guest.folders, strict=False):
+        each["source"] = shared.path_on_host(spec, folder, facts)
     if guest.cloud_init:
         salt = addresses.derived_uuid(spec.name, "guest", guest.name)
         core_digest = digest(salt, guest.core_cloud_init or guest.cloud_init)
@@ -228,8 +237,8 @@ def _network_positions(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str,
 
 
 def _guest_positions(spec: model.Spec, name: str) -> dict[str, str]:
-    """Where in the spec a guest stands (``""``), and what it has of raw XML."""
-    keys = ("", "template", "devices")
+    """Where in the spec a guest stands (``""``), and what it has of raw XML and of its host."""
+    keys = ("", "template", "devices", "folders", "host_devices")
     return {key: spec.where(("guests", name, *filter(None, [key]))) for key in keys}
 
 

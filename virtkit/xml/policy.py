@@ -93,6 +93,8 @@ def check(guest: Guest, root: etree._Element) -> None:
     _check_secrets(guest, root, where)
     own = {each.key for each in guest.volumes}
     own |= {each.source for each in guest.filesystems if not each.readonly}
+    own |= {each.source for each in guest.folders}  # `allow` was asked for these already
+    own |= {each["path"] for each in guest.host_devices if "path" in each}
     shared = {guest.files.root, guest.files.kernel, guest.files.initrd}
     shared |= {each.source for each in guest.filesystems if each.readonly}
     _refuse(guest, reaches(root, own, shared), where)

@@ -16,6 +16,7 @@ from virtkit.spec.model.cpu import CPU_MODES, Cpu, Topology
 from virtkit.spec.model.disk import Disk, DiskDevice, RootDisk
 from virtkit.spec.model.display import Graphics
 from virtkit.spec.model.environment import Spec
+from virtkit.spec.model.folder import Folder, device_kind, device_parts
 from virtkit.spec.model.guest import (
     GuestEntry,
     GuestFields,
@@ -45,6 +46,7 @@ __all__ = [
     "Dhcp",
     "Disk",
     "DiskDevice",
+    "Folder",
     "Graphics",
     "GuestEntry",
     "GuestFields",
@@ -64,5 +66,7 @@ __all__ = [
     "Spec",
     "Ssh",
     "Topology",
+    "device_kind",
+    "device_parts",
     "why_no_guest_address",
 ]

@@ -45,6 +45,7 @@ from virtkit.spec.model.base import (
 from virtkit.spec.model.cpu import Cpu
 from virtkit.spec.model.disk import Disk, RootDisk
 from virtkit.spec.model.display import Graphics
+from virtkit.spec.model.folder import Folder, HostDevice
 from virtkit.spec.model.secret import Password
 from virtkit.spec.problem import Problem, quote
 from virtkit.spec.sizes import GIB
@@ -235,6 +236,9 @@ class GuestFields(Model):
     disks: tuple[Disk, ...] = Field(
         default=(), description="Disks beside the root disk.", max_length=16
     )
+    folders: tuple[Folder, ...] = Field(
+        default=(), description="Folders of the host that it sees.", max_length=16
+    )
     networks: tuple[InterfaceSpec, ...] | None = Field(
         default=None,
         description="Network interfaces; left out, the nat network `default`; [] for none.",
@@ -305,6 +309,12 @@ class GuestFields(Model):
     )
     devices: tuple[Xml, ...] = Field(
         default=(), description="Raw libvirt XML, added under <devices>."
+    )
+    host_devices: tuple[HostDevice, ...] = Field(
+        default=(),
+        description="Devices of the host that it gets, by PCI address, USB vendor and product, or "
+        "path; with `allow: [hostdev]`. PCI and USB are untested.",
+        max_length=16,
     )
     allow: tuple[Permission, ...] = Field(
         default=(), description="What `devices` and `template` may use that reaches the host."
