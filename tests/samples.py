@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from virtkit.api.plan import decided
-from virtkit.facts import DriverFacts, HostFacts, KvmVerdict, NoUserns, Pool, UsedSubnet
+from virtkit.facts import (
+    DeviceFacts,
+    DriverFacts,
+    FolderFacts,
+    HostFacts,
+    KvmVerdict,
+    NoUserns,
+    Pool,
+    SharedFacts,
+    UsedSubnet,
+)
 from virtkit.plan.resolve import resolve
 from virtkit.seed import SshKeys
 from virtkit.spec import Spec, read_text
@@ -42,8 +52,8 @@ def spec_of(text: str, folder: str = "/specs") -> Spec:
 
 def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
     """A host that answers for ``connections`` (scheme to libvirt's message where it fails), with
-    ``machines`` (by scheme), ``subnets`` that routes lead to, and
-    ``used_subnets`` (SUBNET KIND HOLDER).
+    ``machines`` (by scheme), ``subnets`` that routes lead to,
+    ``used_subnets`` (SUBNET KIND HOLDER), and what guests are given of it (``shared``).
     """
     data = data or {}
     machines: dict[str, list[str]] = data.get("machines", {})
@@ -69,7 +79,14 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         identity=data.get("identity", ""),
         missing_programs=frozenset(data.get("missing_programs", ())),
         no_userns=NoUserns(**data["no_userns"]) if "no_userns" in data else None,
+        shared=_shared(data["shared"]) if "shared" in data else None,
     )
+
+
+def _shared(data: Mapping[str, Any]) -> SharedFacts:
+    folders = {path: FolderFacts(**each) for path, each in data.get("folders", {}).items()}
+    devices = {name: DeviceFacts(**each) for name, each in data.get("devices", {}).items()}
+    return SharedFacts(**{**data, "folders": folders, "devices": devices})
 
 
 def _used_subnet(subnet: str, kind: Any, holder: str) -> UsedSubnet:

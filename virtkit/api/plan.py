@@ -40,12 +40,13 @@ from virtkit.api._playbooks import with_playbooks
 from virtkit.api._pool import damaged_images, pool_changes, restored_images, without_damaged
 from virtkit.api._positions import with_positions
 from virtkit.api._readiness import unready_notes
+from virtkit.api._shared import with_shared
 from virtkit.api._silence import observe_spec
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
 from virtkit.host import Host
-from virtkit.plan import Plan, UnknownGuest, diff, joined, select, shared, with_after
+from virtkit.plan import Plan, UnknownGuest, diff, joined, select, with_after
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec
 from virtkit.spec.command import split_files
@@ -326,19 +327,10 @@ def _desired(
         for each in looked_at
     ):
         facts = facts if facts.kvm else host.with_kvm(facts, say)
-    facts = _with_shared(facts, spec, host)
+    facts = with_shared(facts, spec, host)
     desired = with_kernels(resolve(spec, facts, kept), observed, only)
     desired = with_playbooks(desired, spec, only)
     return facts, with_keys(desired, only, shared=_owned_by_another(path_of(spec)))
-
-
-def _with_shared(facts: HostFacts, spec: Spec, host: Host) -> HostFacts:
-    """The facts with what is known of what the spec's guests are given of the host."""
-    folders = {shared.path_on_host(spec, e, None) for g in spec.guests.values() for e in g.folders}
-    devices = {each for guest in spec.guests.values() for each in guest.host_devices}
-    if not folders and not devices:
-        return facts
-    return host.with_shared(facts, folders | {str(spec.folder)}, devices)
 
 
 def with_keys(desired: Desired, only: Collection[str] | None, *, shared: bool) -> Desired:

@@ -18,6 +18,7 @@ from virtkit.state.desired import Guest
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.shared import SharedFolder, Way
 
+INSTALL_VIRTIOFSD = "sudo apt-get install virtiofsd (Debian 12: qemu-system-common)"
 #: The first interface of the hook that mounts folders (INTERFACE in lxc_hook.py).
 _HOOK_WITH_FOLDERS = 3
 #: The login of an image has this user id, as a host's first user mostly has.
@@ -140,7 +141,7 @@ def _no_way(guest: Guest, known: SharedFacts) -> Iterator[RequestError]:
             f"guest {guest.name}: host {guest.host} has no virtiofsd, which serves folders",
             why=f"the kernel of the image '{guest.image.name}', Debian's for virtual machines, "
             "knows no 9p, which QEMU serves by itself",
-            cure="sudo apt-get install virtiofsd (Debian 12: qemu-system-common)",
+            cure=INSTALL_VIRTIOFSD,
             where=_where(guest),
         )
     if guest.confinement.ids and known.hook_interface < _HOOK_WITH_FOLDERS:
