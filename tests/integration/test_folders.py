@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from integration.edits import Edits, document, editing, lives, why
-from integration.lab import run
+from integration.lab import run, virsh
 
 #: Whose the folders are; the login of an image has another id.
 OWNER = 1234
@@ -130,6 +130,26 @@ def test_a_containers_folders_wait_for_a_restart(edits: Edits) -> None:
     assert inside(edits, "box", "cat /srv/more/hello; test -e /dev/net/tun || echo none") == [
         "more" + "none"
     ]
+
+
+def test_pci_and_usb_devices_can_be_defined_and_must_be_there(edits: Edits, tmp_path: Path) -> None:
+    """No more can be tried here: this machine has none to give."""
+    devices = ["0000:7f:1f.7", "usb:ffff:ffff"]
+    own: dict[str, Any] = {"type": "qemu", "networks": [], "folders": [], "allow": ["hostdev"]}
+    edits.guest("given", host_devices=devices, **own)
+    errors = edits.lab.errors("plan")
+    assert [
+        each for each in errors for name in devices if f"has no device {name}" in each
+    ] == errors
+    xml = tmp_path / "given.xml"
+    xml.write_text(edits.lab.virtkit("render", "given").out)
+    virsh("define", "--validate", xml)
+    try:
+        kinds = [e.get("type") for e in document("folders-given").iterfind("./devices/hostdev")]
+        assert kinds == ["pci", "usb"]
+    finally:
+        virsh("undefine", "folders-given")
+        edits.gone("given")
 
 
 def test_a_link_in_the_place_of_a_folder_is_refused(edits: Edits) -> None:

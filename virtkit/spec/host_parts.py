@@ -146,7 +146,7 @@ def _nested(draft: Draft, spec_folder: Path, problems: Problems) -> None:
     writers = {
         (path, guest.host): guest
         for _, guest, index, path in shared
-        if not guest.folders[index].readonly
+        if path != "/" and not guest.folders[index].readonly
     }
     for entry, guest, index, path in shared:
         for (above, _), other in writers.items():
@@ -188,7 +188,8 @@ def _devices(entry: Entry, problems: Problems) -> None:
                 why="the host loses it while the guest runs, and a device can reach the host",
                 cure=f"add `allow: [{DEVICES}]` to the guest if that is meant",
             )
-        if problem is None and name in seen:
+        # PCI and USB: `exclusive_devices`
+        if problem is None and name in seen and device_kind(name) == "char":
             problem = Problem(f"the guest has {name} twice", cure="remove one of them")
         if problem is not None:
             problems.at(entry.node, path, problem)

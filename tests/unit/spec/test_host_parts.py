@@ -47,7 +47,7 @@ def test_a_folder_of_this_machine_must_be_there(tmp_path: Path) -> None:
         spec(tmp_path, "./src").check_references()
     (error,) = caught.value.errors
     assert error.what == "there is no folder './src'"
-    assert error.where == "lab.yaml:3:31 guests.a.folders[0].source"
+    assert error.where == "lab.yaml:3:33 guests.a.folders[0].source"
     assert error.cure == f"mkdir -p {tmp_path}/src"
     (tmp_path / "src").write_text("")
     with pytest.raises(SpecErrors, match="is no folder"):
