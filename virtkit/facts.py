@@ -144,7 +144,7 @@ class DeviceFacts:
         beside: the other devices of that group, but for bridges.
     """
 
-    there: bool
+    exists: bool
     other_kind: str = ""
     loses: tuple[str, ...] = ()
     what: str = ""

@@ -56,6 +56,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     for name, guest in spec.guests.items():
         driver, why, _ = chosen[name]
         decided_guest = decided.guests.get(name)
+        recorded = decided_guest.cloud_init if decided_guest else None
         next_confinement = _confinement(spec, guest, driver, facts, decided, taken)
         guests.append(
             Guest(
@@ -79,9 +80,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                     )
                     for index in range(len(guest.interfaces))
                 ),
-                requested=requested(
-                    spec, guest, decided_guest.cloud_init if decided_guest else None, facts
-                ),
+                requested=requested(spec, guest, recorded, facts),
                 folders=tuple(shared.folders(spec, guest, driver, facts)),
                 targets=decided_guest.targets if decided_guest else {},
                 confinement=_kept_confinement(guest, driver, decided) or next_confinement,

@@ -28,8 +28,8 @@ _FIRST_USER = 1000
 def path_on_host(spec: Spec, folder: Folder, facts: HostFacts | None) -> str:
     """A folder's path on its host, without links where that is known."""
     path = host_parts.source_path(folder, spec.folder)
-    known = facts.shared.folders.get(path) if facts and facts.shared else None
-    return known.path if known else path
+    on_host = facts.shared.folders.get(path) if facts and facts.shared else None
+    return on_host.path if on_host else path
 
 
 def folders(
@@ -48,13 +48,13 @@ def folders(
 
 def errors(changes: Iterable[Change], facts: HostFacts) -> list[RequestError]:
     """What guests are to be given of a host, and it can't give them."""
-    found = [
+    refusals = [
         error
         for guest in _looked_at(changes)
         for error in (*_folder_errors(guest, facts), *_device_errors(guest, facts))
     ]
     # several guests may name one folder
-    return list({(each.what, each.where): each for each in found}.values())
+    return list({(each.what, each.where): each for each in refusals}.values())
 
 
 def notes(changes: Iterable[Change], facts: HostFacts) -> list[str]:
@@ -81,18 +81,18 @@ def _looked_at(changes: Iterable[Change]) -> Iterator[Guest]:
 
 
 def _folder_errors(guest: Guest, facts: HostFacts) -> Iterator[RequestError]:
-    known = facts.shared
-    if known is None or not guest.folders:
+    on_host = facts.shared
+    if on_host is None or not guest.folders:
         return
     for folder, requested in zip(guest.folders, guest.spec.folders, strict=True):
-        found = next((e for e in known.folders.values() if e.path == folder.source), None)
+        known = next((e for e in on_host.folders.values() if e.path == folder.source), None)
         problem = _refused(guest, folder, requested, facts)
-        if problem is None and found is not None:
-            problem = _unusable(guest, folder, found)
+        if problem is None and known is not None:
+            problem = _unusable(guest, folder, known)
         if problem is not None:
             what, cure = problem
             yield RequestError(f"guest {guest.name}: {what}", cure=cure, where=_where(guest))
-    yield from _no_way(guest, known)
+    yield from _no_way(guest, on_host)
 
 
 def _where(guest: Guest) -> str:
@@ -117,23 +117,23 @@ def _refused(
     return None
 
 
-def _unusable(guest: Guest, folder: SharedFolder, found: FolderFacts) -> tuple[str, str] | None:
+def _unusable(guest: Guest, folder: SharedFolder, known: FolderFacts) -> tuple[str, str] | None:
     """A folder that isn't there, or that QEMU can't read: what, and its cure."""
     path = shlex.quote(folder.source)
-    if found.kind == "missing":
+    if known.kind == "missing":
         return f"host {guest.host} has no folder {folder.source}", f"mkdir -p {path}"
-    if found.kind == "other":
+    if known.kind == "other":
         return f"{folder.source} on host {guest.host} is no folder", "name the folder that it is in"
-    if folder.way == "9p" and found.blocked:
-        blocked, user = shlex.quote(found.blocked), found.qemu_user
-        rights = "rx" if found.blocked == folder.source else "x"
+    if folder.way == "9p" and known.blocked:
+        blocked, user = shlex.quote(known.blocked), known.qemu_user
+        rights = "rx" if known.blocked == folder.source else "x"
         what = f"QEMU can't read {folder.source}: it runs as {user}, who may not enter {blocked}"
         cure = f"on the host, as root: setfacl -m u:{user}:{rights} {blocked}"
         return what, f"{cure}; or install virtiofsd, which reads as root"
     return None
 
 
-def _no_way(guest: Guest, known: SharedFacts) -> Iterator[RequestError]:
+def _no_way(guest: Guest, on_host: SharedFacts) -> Iterator[RequestError]:
     """Where neither the host nor the guest's kernel has what it takes."""
     ways = {each.way for each in guest.folders}
     if "9p" in ways and guest.image.entry.build is not None and guest.spec.kernel is None:
@@ -144,11 +144,11 @@ def _no_way(guest: Guest, known: SharedFacts) -> Iterator[RequestError]:
             cure=INSTALL_VIRTIOFSD,
             where=_where(guest),
         )
-    if guest.confinement.ids and known.hook_interface < _HOOK_WITH_FOLDERS:
+    if guest.confinement.ids and on_host.hook_interface < _HOOK_WITH_FOLDERS:
         yield RequestError(
             f"guest {guest.name}: libvirt's hook on host {guest.host} knows no folders",
             why="another version of virtkit installed it",
-            cure=known.prepare,
+            cure=on_host.prepare,
             where=_where(guest),
         )
 
@@ -158,10 +158,10 @@ def _folder_notes(guest: Guest, facts: HostFacts) -> Iterator[str]:
         return
     owners = {each.path: each for each in facts.shared.folders.values()}
     for folder in guest.folders:
-        found = owners.get(folder.source)
-        if found is None:
+        known = owners.get(folder.source)
+        if known is None:
             continue
-        note = _readonly_note(folder) if folder.readonly else _owner_note(guest, folder, found)
+        note = _readonly_note(folder) if folder.readonly else _owner_note(guest, folder, known)
         if note:
             yield note
         local = facts.name == LOCAL and not folder.readonly
@@ -178,20 +178,20 @@ def _readonly_note(folder: SharedFolder) -> str:
     )
 
 
-def _owner_note(guest: Guest, folder: SharedFolder, found: FolderFacts) -> str:
+def _owner_note(guest: Guest, folder: SharedFolder, known: FolderFacts) -> str:
     """Whose the files are that the guest writes; empty where it is as all expect."""
-    if folder.way == "9p" and not found.writable:
-        user, path = found.qemu_user, shlex.quote(folder.source)
+    if folder.way == "9p" and not known.writable:
+        user, path = known.qemu_user, shlex.quote(folder.source)
         return (
             f"it can't write to {folder.source}: QEMU runs as {user}, who may not; on the host: "
             f"setfacl -R -m u:{user}:rwX,d:u:{user}:rwX {path}"
         )
-    if folder.way == "virtiofs" and found.owner != _FIRST_USER:
+    if folder.way == "virtiofs" and known.owner != _FIRST_USER:
         return (
-            f"{folder.source} belongs to the host's user {found.owner}; user ids are the same in "
+            f"{folder.source} belongs to the host's user {known.owner}; user ids are the same in "
             f"the guest, so its login (mostly {_FIRST_USER}) writes there as any other user may"
         )
-    if folder.way == "bind" and not guest.confinement.ids and found.owner != 0:
+    if folder.way == "bind" and not guest.confinement.ids and known.owner != 0:
         return f"what it writes in {folder.source} belongs to the host's root"
     return ""
 
@@ -201,27 +201,27 @@ def _owner_note(guest: Guest, folder: SharedFolder, found: FolderFacts) -> str:
 
 def _device_errors(guest: Guest, facts: HostFacts) -> Iterator[RequestError]:
     for name in guest.spec.host_devices:
-        found = facts.shared.devices.get(name) if facts.shared else None
-        problem = _unusable_device(guest, name, found) if found else None
+        known = facts.shared.devices.get(name) if facts.shared else None
+        problem = _unusable_device(guest, name, known) if known else None
         if problem is not None:
             what, why, cure = problem
             where = guest.where("host_devices")
             yield RequestError(f"guest {guest.name}: {what}", why=why, cure=cure, where=where)
 
 
-def _unusable_device(guest: Guest, name: str, found: DeviceFacts) -> tuple[str, str, str] | None:
+def _unusable_device(guest: Guest, name: str, known: DeviceFacts) -> tuple[str, str, str] | None:
     """A device that the host can't give: what, why, and the cure."""
-    if not found.there:
+    if not known.exists:
         lists = {"pci": "lspci -D", "usb": "lsusb", "char": "ls -l /dev"}
         cure = f"correct `host_devices:`; see what there is: {lists[device_kind(name) or 'char']}"
         return f"host {guest.host} has no device {name}", "", cure
-    if found.other_kind:
+    if known.other_kind:
         return (
             f"{name} on host {guest.host} is no character device",
-            f"it is a {found.other_kind}",
+            f"it is a {known.other_kind}",
             "name a character device; disks go under `disks:`",
         )
-    if device_kind(name) == "pci" and not found.iommu:
+    if device_kind(name) == "pci" and not known.iommu:
         what = f"host {guest.host} can't give {name} away"
         why = "it has no IOMMU group: nothing would keep the device from the host's memory"
         cure = (
@@ -234,15 +234,15 @@ def _unusable_device(guest: Guest, name: str, found: DeviceFacts) -> tuple[str, 
 
 def _device_notes(guest: Guest, facts: HostFacts) -> Iterator[str]:
     for name in guest.spec.host_devices:
-        found = facts.shared.devices.get(name) if facts.shared else None
-        if found is None or not found.there or device_kind(name) == "char":
+        known = facts.shared.devices.get(name) if facts.shared else None
+        if known is None or not known.exists or device_kind(name) == "char":
             continue
-        loses = [*found.loses, *([f"its driver {found.driver}"] if found.driver else [])]
-        what = f" ({found.what})" if found.what else ""
+        loses = [*known.loses, *([f"its driver {known.driver}"] if known.driver else [])]
+        what = f" ({known.what})" if known.what else ""
         rest = f": {', '.join(loses)}" if loses else ""
         yield f"host {guest.host} loses {name}{what} while the guest runs{rest}"
-        if found.beside:
+        if known.beside:
             yield (
-                f"{name} is in one IOMMU group with {', '.join(found.beside)}: the guest starts "
+                f"{name} is in one IOMMU group with {', '.join(known.beside)}: the guest starts "
                 "only where the host has no driver on these, or the guest gets them, too"
             )

@@ -124,23 +124,23 @@ def _device(name: str, root: Path = _ROOT) -> dict[str, Any]:
         try:
             mode = Path(name).stat().st_mode
         except OSError:
-            return {"there": False}
+            return {"exists": False}
         kind = "" if stat.S_ISCHR(mode) else "block device" if stat.S_ISBLK(mode) else "file"
-        return {"there": True, "other_kind": kind}
+        return {"exists": True, "other_kind": kind}
     if name.startswith("usb:"):
-        found = list(_usb(name, root))
-        return {"there": bool(found), "loses": sorted(set(_used_as(found)))}
+        ports = list(_usb(name, root))
+        return {"exists": bool(ports), "loses": sorted(set(_used_as(ports)))}
     return _pci(name, root)
 
 
 def _pci(name: str, root: Path) -> dict[str, Any]:
     folder = root / "sys/bus/pci/devices" / name
     if not folder.is_dir():
-        return {"there": False}
+        return {"exists": False}
     group = folder / "iommu_group"
     others = [each.name for each in group.glob("devices/*")] if group.exists() else []
     return {
-        "there": True,
+        "exists": True,
         "loses": sorted(_used_as([folder])),
         "what": _CLASSES.get(_text(folder / "class")[2:4], ""),
         "driver": (folder / "driver").resolve().name if (folder / "driver").exists() else "",

@@ -86,14 +86,14 @@ def test_what_the_host_has_of_a_pci_device(tmp_path: Path) -> None:
     pci(tmp_path, "0000:01:00.1", "02", "7")
     pci(tmp_path, "0000:00:01.0", "06", "7")
     assert shared._pci("0000:01:00.0", tmp_path) == {
-        "there": True,
+        "exists": True,
         "loses": ["net eth1"],
         "what": "network card",
         "driver": "igb",
         "iommu": True,
         "beside": ["0000:01:00.1"],
     }
-    assert shared._pci("0000:02:00.0", tmp_path) == {"there": False}
+    assert shared._pci("0000:02:00.0", tmp_path) == {"exists": False}
     assert shared.iommu(tmp_path) == {"groups": 1, "vfio": False}
     write(tmp_path, f"lib/modules/{os.uname().release}/modules.dep", "kernel/vfio/vfio-pci.ko:\n")
     assert shared.iommu(tmp_path) == {"groups": 1, "vfio": True}
@@ -104,15 +104,15 @@ def test_a_disk_on_usb_is_found_by_its_vendor(tmp_path: Path) -> None:
     write(folder, "idVendor", "0781\n")
     write(folder, "idProduct", "5567\n")
     (folder / "1-2:1.0/host6/target6/6:0:0:0/block/sdc").mkdir(parents=True)
-    assert shared._device("usb:0781:5567", tmp_path) == {"there": True, "loses": ["block sdc"]}
-    assert shared._device("usb:0781:5568", tmp_path) == {"there": False, "loses": []}
+    assert shared._device("usb:0781:5567", tmp_path) == {"exists": True, "loses": ["block sdc"]}
+    assert shared._device("usb:0781:5568", tmp_path) == {"exists": False, "loses": []}
 
 
 def test_devices_that_are_files() -> None:
     found = shared.devices("/dev/null", "/dev/none", "/etc/passwd")
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
     assert found == {
-        "/dev/null": {"there": True, "other_kind": ""},
-        "/dev/none": {"there": False},
-        "/etc/passwd": {"there": True, "other_kind": "file"},
+        "/dev/null": {"exists": True, "other_kind": ""},
+        "/dev/none": {"exists": False},
+        "/etc/passwd": {"exists": True, "other_kind": "file"},
     }
