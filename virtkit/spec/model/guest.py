@@ -317,7 +317,9 @@ class GuestFields(Model):
         max_length=16,
     )
     allow: tuple[Permission, ...] = Field(
-        default=(), description="What `devices` and `template` may use that reaches the host."
+        default=(),
+        description="What may reach the host of `devices`, `template`, `folders`, `host_devices` "
+        "and a display's `listen`.",
     )
 
 
