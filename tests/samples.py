@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from virtkit.api.plan import decided
-from virtkit.facts import DiskSource, DriverFacts, HostFacts, KvmVerdict, NoUserns, Pool, UsedSubnet
+from virtkit.facts import (
+    DeviceFacts,
+    DiskSource,
+    DriverFacts,
+    FolderFacts,
+    HostFacts,
+    KvmVerdict,
+    NoUserns,
+    Pool,
+    SharedFacts,
+    UsedSubnet,
+)
 from virtkit.plan.resolve import resolve
 from virtkit.seed import SshKeys
 from virtkit.spec import Spec, read_text
@@ -42,8 +53,8 @@ def spec_of(text: str, folder: str = "/specs") -> Spec:
 
 def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
     """A host that answers for ``connections`` (scheme to libvirt's message where it fails), with
-    ``machines`` (by scheme), ``subnets`` that routes lead to, and
-    ``used_subnets`` (SUBNET KIND HOLDER).
+    ``machines`` (by scheme), ``subnets`` that routes lead to,
+    ``used_subnets`` (SUBNET KIND HOLDER), and what guests are given of it (``shared``).
     """
     data = data or {}
     machines: dict[str, list[str]] = data.get("machines", {})
@@ -72,7 +83,14 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         missing_programs=frozenset(data.get("missing_programs", ())),
         no_userns=NoUserns(**data["no_userns"]) if "no_userns" in data else None,
         disk_sources={n: DiskSource(**each) for n, each in data.get("disk_sources", {}).items()},
+        shared=_shared(data["shared"]) if "shared" in data else None,
     )
+
+
+def _shared(data: Mapping[str, Any]) -> SharedFacts:
+    folders = {path: FolderFacts(**each) for path, each in data.get("folders", {}).items()}
+    devices = {name: DeviceFacts(**each) for name, each in data.get("devices", {}).items()}
+    return SharedFacts(**{**data, "folders": folders, "devices": devices})
 
 
 def _used_subnet(subnet: str, kind: Any, holder: str) -> UsedSubnet:

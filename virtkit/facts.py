@@ -129,6 +129,69 @@ class DiskSource:
 
 
 @dataclass(frozen=True)
+class FolderFacts:
+    """What is at a path of a host.
+
+    Attributes:
+        path: the same without links.
+        kind: ``unseen`` is what the caller may not look at, ``other`` no folder.
+        owner: the user id of its owner.
+        qemu_user: whom QEMU runs as; empty where unknown.
+        blocked: the first folder on the way to it that this user can't enter, or it itself where
+            that can't be read; empty where all can, or nobody knows.
+        writable: whether this user may write to it, as far as is known.
+    """
+
+    path: str
+    kind: Literal["folder", "missing", "other", "unseen"] = "folder"
+    owner: int = 0
+    qemu_user: str = ""
+    blocked: str = ""
+    writable: bool = True
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """A device of a host.
+
+    Attributes:
+        other_kind: what it is where it is no device that a guest can be given.
+        loses: what the host has of it, as ``net eth0`` or ``block sda``.
+        what: the kind of a PCI device, in words; empty where unknown.
+        driver: the driver that the host has it with.
+        iommu: whether it has an IOMMU group.
+        beside: the other devices of that group, but for bridges.
+    """
+
+    exists: bool
+    other_kind: str = ""
+    loses: tuple[str, ...] = ()
+    what: str = ""
+    driver: str = ""
+    iommu: bool = True
+    beside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SharedFacts:
+    """What guests that are given something of their host need to know of it.
+
+    Attributes:
+        folders: by the paths that were asked for.
+        devices: by their names in the spec.
+        virtiofsd: the program that serves folders to virtual machines; empty where there is none.
+        hook_interface: the interface of libvirt's hook for containers; 0 where it has none.
+        prepare: the command that installs the hook of this version.
+    """
+
+    folders: Mapping[str, FolderFacts] = field(default_factory=dict)
+    devices: Mapping[str, DeviceFacts] = field(default_factory=dict)
+    virtiofsd: str = ""
+    hook_interface: int = 0
+    prepare: str = ""
+
+
+@dataclass(frozen=True)
 class HostFacts:
     """One host. ``connections`` is keyed by URI scheme (``qemu``, ``lxc``).
 
@@ -153,6 +216,7 @@ class HostFacts:
         disk_sources: the disks that the spec names with ``existing:``, by what it says; without
             those that nobody could look for.
         networks_without_dnsmasq: libvirt's active networks whose dnsmasq (DHCP and DNS) has ended.
+        shared: what is known of what guests are given of the host; None where none is.
     """
 
     name: str
@@ -173,3 +237,4 @@ class HostFacts:
     subordinate_ids: frozenset[range] = frozenset()
     disk_sources: Mapping[str, DiskSource] = field(default_factory=dict)
     networks_without_dnsmasq: frozenset[str] = frozenset()
+    shared: SharedFacts | None = None

@@ -89,11 +89,14 @@ def user_data(guest: Guest, keys: SshKeys) -> dict[str, Any]:
     if {"password", "chpasswd"} & spec.keys():
         # a password that has expired lets no key in either
         own["chpasswd"] = {"expire": False}
-    if mounts := _mounts(guest):
-        options = "defaults,nofail,x-virtkit"
-        own["mounts"] = [
-            [f"LABEL={each['label']}", each["path"], "ext4", options, "0", "2"] for each in mounts
-        ]
+    options = "defaults,nofail,x-virtkit"
+    mounts = [[f"LABEL={e['label']}", e["path"], "ext4", options, "0", "2"] for e in _mounts(guest)]
+    mounts += [
+        [each["tag"], each["path"], each["type"], each["options"], "0", "0"]
+        for each in _folders(guest)
+    ]
+    if mounts:
+        own["mounts"] = mounts
     if written := _written_files(guest):
         own["write_files"] = written
     if keys.host_private:
@@ -369,6 +372,9 @@ def _changing(guest: Guest, authorized: Sequence[str]) -> dict[str, Any]:
         "mounts": mounts,
         "wanted": "".join(f" {each['label']}:{each['path']}" for each in mounts) + " ",
         "grow": guest.driver.grows_filesystems,
+        "folders": _folders(guest),
+        "folder_tags": "".join(f" {each['tag']}" for each in _folders(guest)) + " ",
+        "mounts_folders": guest.driver.folders_by not in (None, "bind"),
     }
 
 
@@ -395,6 +401,11 @@ def _mounts(guest: Guest) -> list[dict[str, str]]:
     if not guest.driver.mounts_disks:
         return []
     return [{"label": each.label, "path": each.mount} for each in guest.volumes if each.mount]
+
+
+def _folders(guest: Guest) -> list[dict[str, str]]:
+    """The host's folders that the guest itself mounts; a container has them from the start."""
+    return [each.mount for each in guest.folders if each.way != "bind"]
 
 
 def _json(value: object) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from virtkit import images
 from virtkit.api._hosts import Say, chosen_hosts, hosts_of, quiet
 from virtkit.api._observation import is_silence, schemes_of, side_by_side
+from virtkit.api._shared import shared_checks
 from virtkit.api.orphans import down_command
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
@@ -144,6 +145,8 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
     checks += _types(facts)
     checks += _containers(facts, host)
     checks += _preparation(facts, host)
+    if not DRIVERS["qemu"].check(facts):
+        checks += (Check(*each) for each in shared_checks(host))
     checks += _firewall(host)
     checks += _xen(facts, host)
     checks += _without_dnsmasq(facts, host)

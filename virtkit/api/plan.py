@@ -40,6 +40,7 @@ from virtkit.api._playbooks import with_playbooks
 from virtkit.api._pool import damaged_images, pool_changes, restored_images, without_damaged
 from virtkit.api._positions import with_positions
 from virtkit.api._readiness import unready_notes
+from virtkit.api._shared import with_shared
 from virtkit.api._silence import observe_spec
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
@@ -327,6 +328,7 @@ def _desired(
     ):
         facts = facts if facts.kvm else host.with_kvm(facts, say)
     facts = host.with_disk_sources(facts, {name for each in looked_at for name in each.existing})
+    facts = with_shared(facts, spec, host)
     desired = with_kernels(resolve(spec, facts, kept), observed, only)
     desired = with_playbooks(desired, spec, only)
     return facts, with_keys(desired, only, shared=_owned_by_another(path_of(spec)))

@@ -13,7 +13,7 @@ from lxml import etree
 
 from virtkit.apply.engine import Say
 from virtkit.drivers import Driver
-from virtkit.drivers.fields import LiveAction
+from virtkit.drivers.fields import LiveAction, row_of
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
 from virtkit.progress import Progress
@@ -23,7 +23,12 @@ from virtkit.state.record import GuestRecord
 from virtkit.xml import diff, tree
 
 #: Devices that can come and go, and the field of each. A disk on SCSI comes with its controller.
-_DEVICES = {"controller": "disks.NAME", "disk": "disks.NAME", "interface": "networks.NAME"}
+_DEVICES = {
+    "controller": "disks.NAME",
+    "disk": "disks.NAME",
+    "filesystem": "folders",
+    "interface": "networks.NAME",
+}
 #: Seconds that a guest gets to let go of a device.
 _DETACH_TIMEOUT = 30.0
 
@@ -55,7 +60,7 @@ class Hotplug:
         paths = [each for each in record.detaching if _is_device(each)]
         for path in paths:
             device = diff.element_at(live, path)
-            if device is not None and self._leaves(device, record):
+            if device is not None and self._leaves(device, live, record):
                 progress(path)
                 self._host.domains.detach_device(self._driver, self._guest.domain, _text(device))
         self._wait_gone(paths, record, progress)
@@ -86,7 +91,7 @@ class Hotplug:
             where=f"{self._host.name} guest/{self._guest.name}",
         )
 
-    def _leaves(self, device: etree._Element, record: GuestRecord) -> bool:
+    def _leaves(self, device: etree._Element, live: etree._Element, record: GuestRecord) -> bool:
         """Whether a device is taken away now. A disk that only moves to another bus stays until the
         guest starts again."""
         key = _source_key(device)
@@ -94,7 +99,7 @@ class Hotplug:
         if key in {each.source.get("volume", each.volume.key) for each in disks}:
             return False
         stays = (e.key == key and (e.role, e.state) != ("disk", "deleting") for e in record.volumes)
-        return self._is_live_device(device) and not any(stays) and not _has_drive(device)
+        return self._is_live_device(device, live) and not any(stays) and not _has_drive(device)
 
     def _wait_gone(self, paths: list[str], record: GuestRecord, progress: Progress) -> None:
         end = time.monotonic() + _DETACH_TIMEOUT
@@ -103,7 +108,7 @@ class Hotplug:
                 each
                 for each in paths
                 if (device := diff.element_at(live, each)) is not None
-                and self._leaves(device, record)
+                and self._leaves(device, live, record)
             ]
             if not unreleased:
                 return
@@ -131,7 +136,9 @@ class Hotplug:
             path = difference.path
             if difference.current is None and _is_device(path):
                 device = diff.element_at(wanted, path)
-                if device is not None and self._is_live_device(device) and _is_new(device, live):
+                if device is None or not self._is_live_device(device, live):
+                    continue
+                if _is_new(device, live):
                     say(path)
                     self._host.domains.attach_device(
                         self._driver, self._guest.domain, _text(device)
@@ -182,9 +189,13 @@ class Hotplug:
             say("description")
             self._host.domains.describe(self._driver, self._guest.domain, text)
 
-    def _is_live_device(self, device: etree._Element) -> bool:
+    def _is_live_device(self, device: etree._Element, live: etree._Element) -> bool:
+        """Whether a device can come or go as the guest was started."""
         is_drive = device.get("device") == "cdrom"
-        return self._is_live_field("cdroms.NAME" if is_drive else _DEVICES[str(device.tag)])
+        field = "cdroms.NAME" if is_drive else _DEVICES[str(device.tag)]
+        needed = row_of(field).started_with
+        started_so = not needed or diff.element_at(live, needed) is not None
+        return started_so and self._is_live_field(field)
 
     def _is_live_field(self, field: str) -> bool:
         return self._driver.effect(field) == "live"

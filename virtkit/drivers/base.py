@@ -101,6 +101,10 @@ class Driver:
         existing_formats: what these may hold.
         drive_buses: the buses that drives for discs can be on, its own first; the last is one that
             the kernel of a built image has a driver for. Empty where it has no drives.
+        folders_by: how its guests see folders of the host: ``virtiofs`` (or ``9p``, where the host
+            has no virtiofsd), ``bind`` in a container, ``hostfs`` in one that is a kernel's
+            process; None where they can't.
+        host_devices: the kinds of the host's devices that its guests can have.
         cpu_modes: the words for a guest's processor that are no named model, and that it takes.
         cpu_mode, cpu_model: the CPU that the template states, where it states one.
         tb_cache: MiB for translated code, where the hypervisor translates.
@@ -150,6 +154,8 @@ class Driver:
     existing: tuple[str, ...] = ("file", "block")
     existing_formats: tuple[str, ...] = ("raw",)
     drive_buses: tuple[str, ...] = ()
+    folders_by: Literal["virtiofs", "bind", "hostfs"] | None = None
+    host_devices: tuple[str, ...] = ()
     cpu_modes: tuple[str, ...] = ()
     cpu_mode: str = ""
     cpu_model: str = ""

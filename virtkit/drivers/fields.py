@@ -41,6 +41,8 @@ class Field:
         max_xml_path: where its maximum stands, which a running guest can be given; ``max`` has a
             part for it.
         beside: fields whose change is seen at its places, too.
+        started_with: what must stand in a running guest's XML for it to come ``live``: only the
+            next start brings that.
         number: what it counts, where it is a number; ``mixed``: its parts are numbers.
         traceless: its change can't always be seen in a running guest's XML: it is a file's, or
             takes something out that libvirt may have chosen itself.
@@ -57,6 +59,7 @@ class Field:
     in_device: str = ""
     max_xml_path: str = ""
     beside: tuple[str, ...] = ()
+    started_with: str = ""
     number: Literal["", "bytes", "count", "mixed"] = ""
     traceless: bool = False
     seed: bool = False
@@ -130,12 +133,22 @@ FIELDS: Mapping[str, Field] = {
     "disks.size": Field(effect="restart", action="grow", number="bytes", traceless=True),
     "files": Field(effect="live", action="follow", seed=True, first_boot=True, sparse=True),
     "firmware": Field(effect="restart", xml_paths=("os/@firmware", "os/firmware", "os/loader")),
+    "folders": Field(
+        effect="restart",
+        action="plug",
+        xml_paths=("memoryBacking",),
+        started_with="memoryBacking/access",
+        seed=True,
+        first_boot=True,
+        sparse=True,
+    ),
     "graphics": Field(effect="restart", xml_paths=("devices/graphics", "devices/video")),
     "graphics.listen": Field(effect="restart"),
     "graphics.tablet": Field(effect="restart", xml_paths=("devices/input",)),
     "graphics.video": Field(effect="restart"),
     "groups": Field(effect="none"),
     "host": Field(effect="recreate"),
+    "host_devices": Field(effect="restart", xml_paths=("devices/hostdev",), sparse=True),
     "image": Field(effect="recreate"),
     "kernel": Field(  # another content of its files leaves no trace
         effect="restart",

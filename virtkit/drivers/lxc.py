@@ -54,6 +54,8 @@ LXC = Driver(
     needs_built_image=True,
     buses={},
     card_mtu=1500,
+    folders_by="bind",
+    host_devices=("char",),
     capabilities=(
         "sys_admin",  # the image's init drops it before it hands over
         "chown",

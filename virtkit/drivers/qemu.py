@@ -33,11 +33,14 @@ QEMU = Driver(
         # QEMU aborts, guest and all, where a CPU is plugged in while the last part of its cache of
         # translated code is taken, which is so now and then (7.2): CPUs wait for a restart
         "disk": "live",
+        "folders": "live",
         "disks": "live",
         "disks.size": "live",
         "disks.mount": "live",
     },
     unsupported={"privileged": "a virtual machine has its own kernel; only containers have this"},
+    folders_by="virtiofs",
+    host_devices=("pci", "usb"),
     # the oldest model that distributions of today start on (x86-64-v2); `maximum` has AVX, and
     # emulating that costs a boot nearly half its time
     cpu_modes=("host-model", "maximum"),

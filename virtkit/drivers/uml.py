@@ -64,12 +64,14 @@ UML = replace(
             "User-Mode Linux opens its disks by itself, and on no bus",
         ),
         "disks.shared": "User-Mode Linux opens its disks for itself alone",
+        "host_devices": "its kernel is a program, which has no drivers for them",
         "privileged": "it has its own kernel; only containers have this",
     },
     confined={"userns": LXC.confined["userns"]},
     # the kernel decides on the size of its cards' buffers when it starts
     max_mtu=1500,
     buses={"uml": Bus("ubd", "/dev/{target}")},
+    folders_by="hostfs",
     boot_args="console=ttyS0",
     # the kernel itself has net_raw alone, as its network interfaces are raw sockets; what starts it
     # takes IPv6 off the container, and then gives the others up

@@ -63,6 +63,8 @@ XEN_PV = Driver(
         **dict.fromkeys(("networks.model", "networks.queues"), "guests have Xen's own card"),
         "boot": _FIRMWARE,
         "cdroms": "virtkit gives Xen's guests Xen's own disks and no drives",
+        "folders": "libxl gives guests none of the host's folders",
+        "host_devices": "virtkit gives Xen's guests none of the host's devices",
         "sound": "virtkit gives Xen's guests no sound card",
         "graphics": "virtkit gives Xen's guests a console and no display",
     },

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import socket
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -120,6 +120,18 @@ class Host:
             self.connections, facts.pool.path, self.images_lock, say, refresh=refresh
         )
         return replace(facts, kvm=kvm)
+
+    def with_shared(
+        self, facts: HostFacts, folders: Iterable[str], devices: Iterable[str]
+    ) -> HostFacts:
+        """The same facts with what is known of folders and devices of the host.
+
+        Raises:
+            VirtkitError: ssh does not get there.
+        """
+        from virtkit.host import shared
+
+        return replace(facts, shared=shared.shared(self.connections, folders, devices))
 
     def storage_at(self, folder: str) -> Storage:
         """The pool that keeps its volumes in this folder; the spec's own where it does.

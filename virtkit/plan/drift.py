@@ -17,6 +17,7 @@ from virtkit.drivers.fields import device_field_at, field_at, limited_at, part_a
 from virtkit.spec.model import DEFAULT_NETWORK, drive_number
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import Cause, GuestRecord
+from virtkit.state.shared import is_folder_tag
 from virtkit.state.volumes import LAYER_FOLDER
 from virtkit.xml import diff, tree
 from virtkit.xml.diff import Difference
@@ -43,7 +44,7 @@ class FieldDifference:
     def live_fix(self) -> bool:
         """Whether a running guest can be given it at all: whole devices, values such as memory."""
         *above, last = diff.split_path(self.xml.path)
-        comes = ("disk[", "interface[", "controller[scsi")
+        comes = ("disk[", "filesystem[", "interface[", "controller[scsi")
         device = above == ["devices"] and last.startswith(comes)
         row = row_of(self.field)
         return device or row.settable or row.action == "change_discs"
@@ -101,6 +102,13 @@ class DriftCheck:
         most = int(diff.value_at(self._live, place) or 0)
         return (self._guest.live_cpus(most) if field == "cpus" else most) < after
 
+    def needs_start(self, field: str) -> bool:
+        """Whether a running guest lacks what it needs to be given the field while it runs."""
+        place = row_of(field).started_with
+        if not place or self._live is None:
+            return False
+        return diff.element_at(self._live, place) is None
+
     @functools.cached_property
     def _live_differences(self) -> list[Difference]:
         if self._live is None:
@@ -108,8 +116,14 @@ class DriftCheck:
         return [
             *(d for d in self._differences(self._wanted, self._live) if not self._harmless(d)),
             *self._removed(self._live),
-            *(Difference(e, None, "yes") for e in self._record.detaching if self._stays(e)),
+            *(Difference(e, None, "yes") for e in self._detaching() if self._stays(e)),
         ]
+
+    def _detaching(self) -> Iterable[str]:
+        """What is to leave the running guest, but for what others came by: it harms nobody."""
+        for path in self._record.detaching:
+            if not row_of(field_at(path)).started_with.startswith(f"{path}/"):
+                yield path
 
     def _stays(self, path: str) -> bool:
         """Whether the running guest still has what was to leave, and its next boot has not: libvirt
@@ -163,6 +177,8 @@ class DriftCheck:
         device = next((each for each in devices if each is not None), None)
         if device is None or not place.startswith("devices/"):
             return ""
+        if device.tag == "filesystem" and self._is_folder(device):
+            return "folders"
         if device.tag == "interface":
             return _with_part(f"networks.{self._network(device)}", place_in_device)
         if field := self._by_serial(device):
@@ -197,6 +213,15 @@ class DriftCheck:
         if disk.tag != "disk" or serial not in names:
             return ""
         return "disk" if serial == "root" else f"disks.{serial}"
+
+    def _is_folder(self, device: etree._Element) -> bool:
+        """Whether a file system is one of the ``folders`` that the guest has, or had."""
+        target = device.find("target")
+        name = target.get("dir", "") if target is not None else ""
+        targets = {each.target for each in self._guest.folders}
+        targets |= {each["target"] for each in self._record.requested.get("folders") or ()}
+        own = is_folder_tag(name.rpartition("/")[2])
+        return own or name in {f"{LAYER_FOLDER}/mounts{each}" for each in targets}
 
     def _moves(self, volume: str) -> bool:
         """Whether the running guest has a disk on another bus than it should."""

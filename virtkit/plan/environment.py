@@ -8,7 +8,14 @@ from dataclasses import replace
 from virtkit.drivers.fields import row_of
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
-from virtkit.plan import disk_conflicts, duplicates, host_conflicts, interfaces, name_conflicts
+from virtkit.plan import (
+    disk_conflicts,
+    duplicates,
+    host_conflicts,
+    interfaces,
+    name_conflicts,
+    shared,
+)
 from virtkit.plan.changes import Change, FieldChange, Plan, path_change
 from virtkit.plan.guests import compare_guest
 from virtkit.plan.networks import compare_network, with_kept_reservations
@@ -91,6 +98,8 @@ class _Planner:
                 templates=self._templates,
             )
             self._errors += disk_conflicts.errors(guests, self._facts, self._observed)
+            self._errors += shared.errors(guests, self._facts)
+            self._notes += shared.notes(guests, self._facts)
         if self._errors:
             raise SpecErrors(self._errors)
         return Plan(

@@ -146,6 +146,8 @@ class _Comparison:
         effect = self._guest.driver.effect(name, less=numbers and new < old)
         if effect == "live" and numbers and self._drift_check.exceeds_max(name, new):
             effect = "restart"
+        if effect == "live" and self._drift_check.needs_start(name):
+            effect = "restart"
         off = self._current.state == "stopped" and name != "autostart"
         return "next-boot" if off and effect in ("live", "restart") else effect
 

@@ -15,7 +15,7 @@ from virtkit.drivers import Blocker, Driver
 from virtkit.drivers.fields import FIELDS
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts
-from virtkit.plan import existing_disks
+from virtkit.plan import existing_disks, shared
 from virtkit.plan.interfaces import (
     ipv6_place,
     ipv6_servers,
@@ -88,7 +88,8 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                     )
                     for index in range(len(guest.interfaces))
                 ),
-                requested=requested(spec, guest, recorded),
+                requested=requested(spec, guest, recorded, facts),
+                folders=tuple(shared.folders(spec, guest, driver, facts)),
                 targets=decided_guest.targets if decided_guest else {},
                 sources=existing_disks.sources(guest, facts, decided_guest),
                 confinement=_kept_confinement(guest, driver, decided) or next_confinement,
@@ -107,7 +108,12 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     )
 
 
-def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None) -> dict[str, Any]:
+def requested(
+    spec: model.Spec,
+    guest: model.GuestSpec,
+    recorded: object = None,
+    facts: HostFacts | None = None,
+) -> dict[str, Any]:
     """What the record keeps of a guest's spec, as JSON has it; of secrets a salted digest only.
 
     Args:
@@ -122,6 +128,8 @@ def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None)
             del answer[name]
     salt = addresses.derived_uuid(spec.name, "guest", guest.name)
     answer |= given.recorded(spec.name, guest, salt)
+    for each, folder in zip(answer.get("folders", ()), guest.folders, strict=False):
+        each["source"] = shared.path_on_host(spec, folder, facts)
     if guest.cloud_init:
         core_digest = digest(salt, guest.core_cloud_init or guest.cloud_init)
         current_digest = digest(f"{salt} YAML 1.1 ", guest.cloud_init)
@@ -241,8 +249,9 @@ def _network_positions(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str,
 
 
 def _guest_positions(spec: model.Spec, name: str) -> dict[str, str]:
-    """Where in the spec a guest stands (``""``), and what it names of raw XML and of files."""
-    keys = ("", "template", "devices", "kernel", "cdroms")
+    """Where in the spec a guest stands (``""``), and what it names of raw XML, of files and of its
+    host."""
+    keys = ("", "template", "devices", "kernel", "cdroms", "folders", "host_devices")
     plain = {key: spec.where(("guests", name, *filter(None, [key]))) for key in keys}
     return plain | existing_disks.positions(spec, name)
 

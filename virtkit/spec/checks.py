@@ -14,6 +14,7 @@ from virtkit.spec import (
     disk_checks,
     guest_files,
     host_checks,
+    host_parts,
     network_checks,
     no_image,
     raw_xml,
@@ -320,9 +321,9 @@ def _macs(draft: Draft, problems: Problems) -> None:
 
 
 def _exclusive_resources(draft: Draft, problems: Problems) -> None:
-    """What raw XML gives to two guests of one host, and one alone can have."""
+    """What is given to two guests of one host, and one alone can have."""
     owners: dict[tuple[str, str, str], str] = {}
-    reported: set[tuple[str, int, str]] = set()
+    reported: set[tuple[str, Path, str]] = set()
     hosts = [*draft.hosts.nodes] or [LOCAL]
     default = hosts[0] if len(hosts) == 1 else ""
     for _, guest, _, interface in _all_interfaces(draft):
@@ -335,14 +336,21 @@ def _exclusive_resources(draft: Draft, problems: Problems) -> None:
                 value = name if name.startswith("/") else name.replace("/", ":")
                 owners["disk", value, guest.host or default] = guest.name
     for entry, guest in draft.guests():
-        for index, xml in enumerate(guest.devices):
-            for resource in raw_xml.exclusive_resources(xml):
-                place = (resource.kind, resource.value, guest.host or default)
-                if place in owners and (entry.base, index, resource.kind) not in reported:
-                    reported.add((entry.base, index, resource.kind))
-                    problem = raw_xml.conflict(owners[place], guest.name, resource)
-                    problems.at(entry.node, ("devices", index), problem)
-                owners.setdefault(place, guest.name)
+        for path, resource in _resources_of(guest):
+            place = (resource.kind, resource.value, guest.host or default)
+            if place in owners and (entry.base, path, resource.kind) not in reported:
+                reported.add((entry.base, path, resource.kind))
+                problem = raw_xml.conflict(owners[place], guest.name, resource)
+                problems.at(entry.node, path, problem)
+            owners.setdefault(place, guest.name)
+
+
+def _resources_of(guest: GuestSpec) -> Iterator[tuple[Path, raw_xml.ExclusiveResource]]:
+    """What only one guest may have of what a guest has, and where it stands."""
+    for index, resource in host_parts.exclusive_devices(guest):
+        yield ("host_devices", index), resource
+    for index, xml in enumerate(guest.devices):
+        yield from ((("devices", index), each) for each in raw_xml.exclusive_resources(xml))
 
 
 def _left_off(draft: Draft, problems: Problems) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from virtkit.spec.model import device_parts
 from virtkit.spec.problem import Problem, escaped, quote
 
 if TYPE_CHECKING:
@@ -60,13 +61,26 @@ def conflict(first: str, second: str, resource: ExclusiveResource) -> Problem:
     what = f"{quote(first)} and {quote(second)} would both have the {resource.kind} {value}"
     if first == second:
         what = f"{quote(first)} would have the {resource.kind} {value} twice"
+    place = f"it stands in {resource.element} of raw XML, and " if resource.element else ""
     return Problem(
         what,
-        why=f"it stands in {resource.element} of raw XML, and only one guest can have it at a time",
+        why=f"{place}only one guest can have it at a time",
         cure=cures.get(
             resource.kind, "write a separate entry for each guest, with a different one"
         ),
     )
+
+
+def pci_address(name: str) -> str:
+    """A PCI device of the host's, as `_address` writes it."""
+    domain, bus, slot, function = (int(each, 16) for each in device_parts(name))
+    return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
+
+
+def usb_address(name: str) -> str:
+    """A device on USB of the host's, as `_address` writes it."""
+    vendor, product = (int(each, 16) for each in device_parts(name))
+    return f"vendor id={vendor} product id={product}"
 
 
 def _of_device(device: etree._Element) -> Iterator[ExclusiveResource]:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from virtkit.errors import RequestError
+from virtkit.spec import host_parts
 from virtkit.spec.checks import check
 from virtkit.spec.command import can_join
 from virtkit.spec.draft import Draft, Section
@@ -92,12 +93,14 @@ def read_files(files: Mapping[str, str], texts: Iterable[str], folder: Path) -> 
         entries=read_entries(root, settings, folder, problems),
     )
     check(draft, problems)
+    host_parts.check(draft, folder, problems)
     problems.raise_all()
     spec = _spec(draft, folder, tuple(files), texts)
     merged_guests = {entry.base: entry.node for entry in draft.entries}
     merged_guests |= {guest.name: e.node for e in draft.entries for guest in e.guests}
     spec._positions = Positions(root, merged_guests)
-    spec._unread = {guest.name: e.unread for e in draft.entries for guest in e.guests}
+    unread = [(e, (*e.unread, *host_parts.missing(e, draft, folder))) for e in draft.entries]
+    spec._unread = {guest.name: errors for e, errors in unread for guest in e.guests}
     return spec
 
 

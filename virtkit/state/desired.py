@@ -17,6 +17,7 @@ from virtkit.state import addresses, volumes
 from virtkit.state.digests import digest
 from virtkit.state.image import ImageFiles, ImageRef, image_identity
 from virtkit.state.network import DnsHost, Network, Reservation, host_names
+from virtkit.state.shared import SharedFolder, device
 from virtkit.state.volumes import DiskTarget, Filesystem, Volume
 
 __all__ = [
@@ -150,7 +151,10 @@ class Guest:
     keys: tuple[str, ...] | None = None
     #: What Ansible is to run in it; None for nothing.
     playbooks: Playbooks | None = None
-    #: Where its ``template``, its ``devices`` and (``""``) itself stand, as an error's ``where``.
+    #: The folders of the host that it sees.
+    folders: tuple[SharedFolder, ...] = ()
+    #: Where its ``template``, ``devices``, ``folders``, ``host_devices`` and (``""``) itself stand,
+    #: as an error's ``where``.
     positions: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     cpu_period: ClassVar[int] = 100_000
@@ -255,6 +259,16 @@ class Guest:
     def filesystems(self) -> tuple[Filesystem, ...]:
         """A container's file systems, and the folders of the host that one with disks sees."""
         return volumes.filesystems(self)
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether a program of the host's serves it from its memory, as virtiofsd does."""
+        return any(each.way == "virtiofs" for each in self.folders)
+
+    @property
+    def host_devices(self) -> tuple[Mapping[str, str], ...]:
+        """The devices of the host that it gets: kind, and what each is made of."""
+        return tuple(device(each) for each in self.spec.host_devices)
 
     def volume(self, role: str) -> Volume | None:
         """The first volume with ``role``."""

@@ -123,18 +123,20 @@ def _is_valid_request(requested: Mapping[str, Any]) -> bool:
         and _all(text.group_name, requested.get("groups"))
         and _all(text.label, requested.get("after"))
         and fits(keys, list[str] | None)
-        and all(_named_entries(requested.get(each)) for each in ("disks", "networks"))
+        and all(_entries(requested.get(each), "name") for each in ("disks", "networks"))
+        and _entries(requested.get("folders"), "target")
         and isinstance(ready, dict)
         and _is_valid_ready(ready)
     )
 
 
-def _named_entries(entries: object) -> bool:
-    """Whether disks or networks are a list of maps with names, where there are any."""
+def _entries(entries: object, key: str) -> bool:
+    """Whether disks, networks or folders are a list of maps with a text under ``key``, where there
+    are any."""
     if entries is None:
         return True
     return isinstance(entries, list) and all(
-        isinstance(each, dict) and isinstance(each.get("name"), str) for each in entries
+        isinstance(each, dict) and isinstance(each.get(key), str) for each in entries
     )
 
 

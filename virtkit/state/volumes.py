@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from virtkit.spec.model import DiskDevice, drive_name
+from virtkit.state.shared import CONTAINER_FOLDER, SharedFolder
 
 if TYPE_CHECKING:
     from virtkit.state.desired import Guest
@@ -236,7 +237,14 @@ def filesystems(guest: Guest) -> tuple[Filesystem, ...]:
             )
             for each in guest.volumes
         ),
+        *(_shared(guest, each, f"{LAYER_FOLDER}/mounts{each.target}") for each in guest.folders),
     )
+
+
+def _shared(guest: Guest, folder: SharedFolder, target: str) -> Filesystem:
+    """A folder of the host, which the hook has mounted where the container has its own ids."""
+    source = f"{HOOK_FOLDER}/{guest.uuid}/{folder.tag}" if guest.confinement.ids else folder.source
+    return Filesystem("mount", source, target, folder.readonly)
 
 
 def _folders(guest: Guest) -> Iterator[Filesystem]:
@@ -244,6 +252,9 @@ def _folders(guest: Guest) -> Iterator[Filesystem]:
         yield Filesystem("mount", f"{HOOK_FOLDER}/{guest.uuid}/{EMPTY_ROOT}", "/", False)
     for each in guest.driver.folders:
         yield Filesystem("mount", each, each, True)
+    if guest.driver.folders:
+        for folder in guest.folders:
+            yield _shared(guest, folder, f"{CONTAINER_FOLDER}/{folder.tag}")
 
 
 def _filesystem(guest: Guest, file: str, target: str, readonly: bool) -> Filesystem:

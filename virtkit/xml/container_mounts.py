@@ -28,6 +28,7 @@ def set_targets(guest: Guest, root: etree._Element, where: str) -> None:
     if not guest.driver.layered:
         return  # a virtual machine's is a device, and its target a name
     taken = [each.mount for each in guest.spec.disks if each.mount]
+    taken += [each.target for each in guest.folders]
     for filesystem in list(_extra_filesystems(guest, root)):
         target = filesystem.find("target")
         path = target.get("dir", "") if target is not None else ""

@@ -95,6 +95,8 @@ def check(guest: Guest, root: etree._Element) -> None:
     own |= {each.source for each in guest.filesystems if not each.readonly}
     own |= {each.volume.key.replace("/", ":") for each in guest.disks if each.kind == "volume"}
     own |= {each.volume.key for each in guest.disks}
+    own |= {each.source for each in guest.folders}  # `allow` was asked for these already
+    own |= {each["path"] for each in guest.host_devices if "path" in each}
     shared = {guest.files.root, guest.files.kernel, guest.files.initrd}
     shared |= {each.source for each in guest.filesystems if each.readonly}
     host_cards = {each.source for each in guest.interfaces if each.kind == "direct"}

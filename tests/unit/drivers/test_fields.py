@@ -94,7 +94,9 @@ def test_the_limits_are_those_that_max_has() -> None:
         ("os/kernel", "kernel"),
         ("devices/graphics[vnc]/@listen", "graphics"),
         ("os/type/@machine", ""),
-        ("memoryBacking", ""),
+        ("memoryBacking/access/@mode", "folders"),
+        ("devices/hostdev/source", "host_devices"),
+        ("numatune", ""),
     ],
 )
 def test_field_at(path: str, field: str) -> None:

@@ -64,10 +64,11 @@ class GuestSteps:
         )
 
     def unplug(self, progress: Progress) -> None:
-        """Takes from the running guest what it is no longer to have; it unmounts disks first,
-        and for that it must not be paused."""
+        """Takes from the running guest what it is no longer to have; it unmounts disks and folders
+        first, and for that it must not be paused."""
         self.context.host.domains.resume(self.context.guest.driver, self.context.guest.domain)
-        if any("/disk[" in each for each in self.context.record.detaching):
+        kinds = ("/disk[", "/filesystem[")
+        if any(kind in each for each in self.context.record.detaching for kind in kinds):
             self.follow(progress)
         self._hotplug.unplug(self.context.record, progress)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from virtkit.host.machine import dnsmasq, preparation, uml, userns
+from virtkit.host.machine import dnsmasq, preparation, shared, uml, userns
 
 #: Where programs are that users' own PATH has not.
 _PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
@@ -129,10 +129,14 @@ def xen(root: Path = Path("/")) -> bool:
 _QUESTIONS: dict[str, Callable[..., Any]] = {
     "boot": boot,
     "counting": counting,
+    "devices": shared.devices,
+    "folders": shared.folders,
     "freezer": freezer,
+    "hook_interface": preparation.loaded_interface,
     "hook_outdated": preparation.hook_outdated,
     "ids": ids,
     "kinds": kinds,
+    "iommu": shared.iommu,
     "load": load,
     "missing_files": missing_files,
     "missing_programs": missing_programs,
@@ -142,6 +146,7 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "restart_commands": restart_commands,
     "sockets": sockets,
     "unfit": uml.unfit,
+    "virtiofsd": shared.virtiofsd,
     "without_dnsmasq": dnsmasq.without_dnsmasq,
     "xen": xen,
 }

@@ -16,6 +16,10 @@ from virtkit.host.machine import preparation
 KERNEL = (5, 19)
 
 
+#: Older interfaces of the hook that do for all but folders of the host.
+_ENOUGH = ("2",)
+
+
 def no_userns(root: Path = Path("/")) -> tuple[str, str] | None:
     """Why containers can't have a user namespace here; None where they can.
 
@@ -27,7 +31,8 @@ def no_userns(root: Path = Path("/")) -> tuple[str, str] | None:
         return f"the kernel {release} can't map the ids of file systems", "kernel"
     if any(_gone(each) for each in preparation.hook_paths(root)):
         return "libvirt's hook for virtkit is not installed", "prepare"
-    if preparation.loaded_interface(root) != preparation.shipped_interface():
+    understood = (*_ENOUGH, preparation.shipped_interface())
+    if preparation.loaded_interface(root) not in understood:
         if not preparation.hook_outdated(root):
             return "libvirtd was not restarted since its hook was installed", "restart"
         return "libvirt's hook was installed by another version of virtkit", "prepare"

@@ -23,7 +23,8 @@ exit 0
 #
 # libvirt gives the domain's name, the operation, and the domain's XML on standard input. Only
 # domains with virtkit's record are touched; of these, only volumes that the record lists are
-# mounted, and only where the XML has a source folder that is named after the volume. It must never
+# mounted, and only where the XML has a source folder that is named after the volume; and folders of
+# the host that the record lists, by their tag. It must never
 # call libvirt (which waits for us) or import virtkit (which may lie where others can write; this is
 # root's).
 #
@@ -38,6 +39,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -60,7 +62,7 @@ READY = "/run/virtkit/hook"
 #: Where libvirt logs what becomes of a container, in a file for each.
 LOGS = "/var/log/libvirt/lxc"
 #: Goes up when virtkit writes domains that an older hook would not understand.
-INTERFACE = 2
+INTERFACE = 3
 #: A folder of this name has nothing in it: the root of a container that makes its own.
 EMPTY = "empty"
 RECORD = "./metadata/{urn:virtkit:1}guest"
@@ -76,16 +78,19 @@ PROGRAM_TIMEOUT = 300.0
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _SYSCALLS = {  # the same numbers on all of Linux's processors
+    "open_tree": 428,
     "move_mount": 429,
     "fsopen": 430,
     "fsconfig": 431,
     "fsmount": 432,
+    "openat2": 437,
     "mount_setattr": 442,
 }
 _AT_EMPTY_PATH = 0x1000
 _CLONE_NEWUSER = 0x10000000
 _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CREATE = 0, 1, 6
-_MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NODEV, _MOUNT_ATTR_IDMAP = 1, 4, 0x100000
+_MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV, _MOUNT_ATTR_IDMAP = 1, 2, 4, 0x100000
+_OPEN_TREE_CLONE, _RESOLVE_NO_SYMLINKS, _MS_PRIVATE = 1, 4, 1 << 18
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _UMOUNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE = 0x4C82, 0x4C0A
@@ -93,18 +98,24 @@ _LO_READ_ONLY, _LO_AUTOCLEAR = 1, 4
 _SIOCSIFMTU = 0x8922
 
 
+#: A range of ids: the first, the one of the host that it stands for, and how many.
+Ids = tuple[int, int, int]
+
+
 class Refused(Exception):
     """The domain is virtkit's, and something in it is not as virtkit makes it."""
 
 
 class Mount:
-    """One volume of a container: the file, the folder that it goes to, and how.
+    """One volume of a container: the file, the folder that it goes to, and how; or a folder of the
+    host's.
 
-    Without a file it is an empty file system in memory.
+    Without either it is an empty file system in memory.
     """
 
-    def __init__(self, file: str, target: str, readonly: bool) -> None:
+    def __init__(self, file: str, target: str, readonly: bool, folder: str = "") -> None:
         self.file = file
+        self.folder = folder
         self.target = target
         self.readonly = readonly
 
@@ -159,12 +170,29 @@ def mounts(container: Container) -> Iterator[Mount]:
     Raises:
         Refused: its record does not list it.
     """
-    files = _listed(container.record, container.name)
+    files, folders = _listed(container.record, container.name), _folders(container.record)
     for path, readonly in container.volumes:
         above, name = os.path.split(path)
-        if above != container.folder or name not in {*files, EMPTY}:
+        if above != container.folder or name not in {*files, *folders, EMPTY}:
             raise Refused(f"no volume in its record belongs to {path}")
-        yield Mount(files.get(name, ""), path, readonly)
+        yield Mount(files.get(name, ""), path, readonly, folders.get(name, ""))
+
+
+def _folders(text: str) -> dict[str, str]:
+    """The folders of the host that a record lists, by their tag (state/shared.py)."""
+    answer = {}
+    try:
+        for each in json.loads(text)["requested"].get("folders") or ():
+            source, target = each["source"], each["target"]
+            mode = "ro" if each["readonly"] else "rw"
+            if os.path.normpath(source) != source or not source.startswith("/") or source == "/":
+                raise Refused(f"{source} is no plain path of a folder")
+            for way in ("bind", "hostfs"):
+                parts = "\0".join((source, target, way, mode))
+                answer[f"folder-{hashlib.sha256(parts.encode()).hexdigest()[:8]}"] = source
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refused(f"the folders in its record can't be read: {error!r}") from error
+    return answer
 
 
 def _listed(text: str, domain: str) -> dict[str, str]:
@@ -220,13 +248,16 @@ def prepare(container: Container) -> None:
     # nobody but the container's own root passes through: its set-uid programs are nobody else's
     os.chown(container.folder, container.ids, container.ids)
     for each in wanted:
-        if not each.readonly:
+        if each.file and not each.readonly:
             grow_filesystem(each.file, container.ids, container.name)
-    with user_namespace(container.ids) as namespace:
+    own = [(0, container.ids, IDS)]
+    with user_namespace(own, own) as namespace:
         for each in wanted:
             os.mkdir(each.target, 0o700)
             if each.file:
                 _mount(each, namespace)
+            elif each.folder:
+                _mount_folder(each, container.ids)
             else:
                 _mount_empty(each.target, container.ids)
 
@@ -243,8 +274,9 @@ def clean(folder: str) -> None:
 
 
 @contextmanager
-def user_namespace(first: int) -> Iterator[int]:
-    """A descriptor of a user namespace whose ids are the host's from ``first`` on."""
+def user_namespace(uids: list[Ids], gids: list[Ids]) -> Iterator[int]:
+    """A descriptor of a user namespace with these ids; for a mount that has it, the first of each
+    range stand on the disk."""
     to_parent, to_child = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
@@ -257,9 +289,9 @@ def user_namespace(first: int) -> Iterator[int]:
         os.close(to_child[0])
         if os.read(to_parent[0], 1) != b".":
             raise OSError(errno.EPERM, "the kernel makes no user namespace")
-        for kind in ("uid", "gid"):
+        for kind, ranges in (("uid", uids), ("gid", gids)):
             with open(f"/proc/{child}/{kind}_map", "w") as file:
-                file.write(f"0 {first} {IDS}\n")
+                file.write("".join(f"{first} {host} {count}\n" for first, host, count in ranges))
         descriptor = os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(to_child[1])
@@ -294,6 +326,40 @@ def _mount(mount: Mount, namespace: int) -> None:
         _call("mount_setattr", tree, b"", _AT_EMPTY_PATH, attributes, len(attributes))
         target = mount.target.encode()
         _call("move_mount", tree, b"", -1, target, _MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def _mount_folder(mount: Mount, ids: int) -> None:
+    """Mounts a folder of the host: the container's root is its owner there, and no link leads to
+    another folder. The container's other ids are the host's, as they are."""
+    how = struct.pack("QQQ", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)
+    with ExitStack() as stack:
+        try:
+            folder = _call("openat2", -1, mount.folder.encode(), how, len(how))
+        except OSError as error:
+            raise Refused(f"the folder {mount.folder} can't be opened: {error}") from error
+        stack.callback(os.close, folder)
+        owner = os.fstat(folder)
+        flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH
+        tree = _call("open_tree", folder, b"", flags)
+        stack.callback(os.close, tree)
+        uids, gids = _owned_by(owner.st_uid, ids), _owned_by(owner.st_gid, ids)
+        namespace = stack.enter_context(user_namespace(uids, gids))
+        limits = _MOUNT_ATTR_NODEV | _MOUNT_ATTR_NOSUID
+        rights = _MOUNT_ATTR_RDONLY if mount.readonly else limits  # as of volumes
+        wanted = struct.pack("QQQQ", _MOUNT_ATTR_IDMAP | rights, 0, _MS_PRIVATE, namespace)
+        try:
+            _call("mount_setattr", tree, b"", _AT_EMPTY_PATH, wanted, len(wanted))
+        except OSError as error:
+            what = f"the ids of the file system that {mount.folder} is on can't be mapped"
+            raise Refused(f"{what}: {error}") from error
+        _call("move_mount", tree, b"", -1, mount.target.encode(), _MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def _owned_by(owner: int, ids: int) -> list[Ids]:
+    """The ids of a folder's mount, with its owner in the place of the container's root."""
+    if ids <= owner < ids + IDS:
+        return [(ids, ids, IDS)]  # somebody gave it to the container
+    return [(owner, ids, 1), (ids + 1, ids + 1, IDS - 1)]
 
 
 def _mount_empty(target: str, ids: int) -> None:

@@ -18,6 +18,7 @@ from virtkit.spec.model.cpu import CPU_MODES, Cpu, Topology
 from virtkit.spec.model.disk import Disk, DiskDevice, RootDisk, drive_name, drive_number
 from virtkit.spec.model.display import Graphics
 from virtkit.spec.model.environment import Spec
+from virtkit.spec.model.folder import Folder, device_kind, device_parts
 from virtkit.spec.model.guest import (
     GuestEntry,
     GuestFields,
@@ -52,6 +53,7 @@ __all__ = [
     "Dhcp",
     "Disk",
     "DiskDevice",
+    "Folder",
     "Graphics",
     "GuestEntry",
     "GuestFields",
@@ -72,6 +74,8 @@ __all__ = [
     "Spec",
     "Ssh",
     "Topology",
+    "device_kind",
+    "device_parts",
     "drive_name",
     "drive_number",
     "why_no_guest_address",

@@ -48,6 +48,7 @@ from virtkit.spec.model.boot import BOOT_DISK, CheckedBootOrder
 from virtkit.spec.model.cpu import Cpu
 from virtkit.spec.model.disk import Disk, RootDisk
 from virtkit.spec.model.display import Graphics
+from virtkit.spec.model.folder import Folder, HostDevice
 from virtkit.spec.model.guest_file import GuestFile
 from virtkit.spec.model.secret import Password
 from virtkit.spec.problem import Problem, quote
@@ -265,6 +266,9 @@ class GuestFields(Model):
         description="What it boots from, the first choice first: `disk` is the root disk, `cdrom` "
         "and `network` are all of them.",
     )
+    folders: tuple[Folder, ...] = Field(
+        default=(), description="Folders of the host that it sees.", max_length=16
+    )
     networks: tuple[InterfaceSpec, ...] | None = Field(
         default=None,
         description="Network interfaces; left out, the nat network `default`; [] for none.",
@@ -342,8 +346,16 @@ class GuestFields(Model):
     devices: tuple[Xml, ...] = Field(
         default=(), description="Raw libvirt XML, added under <devices>."
     )
+    host_devices: tuple[HostDevice, ...] = Field(
+        default=(),
+        description="Devices of the host that it gets, by PCI address, USB vendor and product, or "
+        "path; with `allow: [hostdev]`. PCI and USB are untested.",
+        max_length=16,
+    )
     allow: tuple[Permission, ...] = Field(
-        default=(), description="What `devices` and `template` may use that reaches the host."
+        default=(),
+        description="What may reach the host of `devices`, `template`, `folders`, `host_devices` "
+        "and a display's `listen`.",
     )
 
 

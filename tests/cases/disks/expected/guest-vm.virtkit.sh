@@ -165,3 +165,13 @@ else
     rm -f /var/lib/virtkit/given
 fi
 [ -z "$failed" ] || exit 1
+
+# --- Folders of the host: /etc/fstab has those that the spec gives, and lines of others stay
+if [ -e /etc/fstab ]; then
+    while read -r tag path _ options _; do
+        case $tag,$options in folder-*,*x-virtkit*) ;; *) continue ;; esac
+        case ' ' in *" $tag "*) continue ;; esac
+        ! findmnt -n "$path" >/dev/null || umount "$path"
+        sed -i "/^$tag[[:space:]]/d" /etc/fstab
+    done </etc/fstab
+fi

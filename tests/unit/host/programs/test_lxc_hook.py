@@ -54,6 +54,45 @@ def test_a_container_with_disks_has_an_empty_root_mounted() -> None:
     assert (root.file, root.target, root.readonly) == ("", f"{FOLDER}/{lxc_hook.EMPTY}", False)
 
 
+FOLDERS = """
+name: lab
+guests: {db: {type: %s, folders: [{source: ./src, target: /srv/src, readonly: true}]}}
+"""
+
+
+@pytest.mark.parametrize("kind", ["lxc", "uml"])
+def test_a_folder_of_the_host_is_mounted_by_its_tag(kind: str) -> None:
+    guest = samples.guest_of(FOLDERS % kind, samples.facts_of())
+    element = record_text.guest_element(record.of_guest(guest, "/specs/lab.yaml"))
+    container = read(tree.with_record(render.domain_xml(guest), element))
+    assert container is not None
+    *_, folder = lxc_hook.mounts(container)
+    (tag,) = (each.tag for each in guest.folders)
+    assert (folder.folder, folder.file) == ("/specs/src", "")
+    assert (folder.target, folder.readonly) == (f"{FOLDER}/{tag}", True)
+
+
+@pytest.mark.parametrize("source", ["/", "src", "/srv/../etc", "/srv/"])
+def test_a_folder_that_virtkit_would_not_give_is_refused(source: str) -> None:
+    guest = samples.guest_of(FOLDERS % "lxc", samples.facts_of())
+    element = record_text.guest_element(record.of_guest(guest, "/specs/lab.yaml"))
+    xml = tree.with_record(render.domain_xml(guest), element)
+    container = read(xml.replace('"/specs/src"', f'"{source}"'))
+    assert container is not None
+    with pytest.raises(lxc_hook.Refused):
+        list(lxc_hook.mounts(container))
+
+
+def test_a_folders_owner_is_the_containers_root() -> None:
+    """On the disk the owner's id; all others are the container's own."""
+    first, last = lxc_hook.FIRST_ID, lxc_hook.FIRST_ID + lxc_hook.IDS - 1
+    assert lxc_hook._owned_by(1000, first) == [
+        (1000, first, 1),
+        (first + 1, first + 1, last - first),
+    ]
+    assert lxc_hook._owned_by(first + 5, first) == [(first, first, lxc_hook.IDS)]
+
+
 STRANGER = """<domain type="lxc"><name>db</name><uuid>{uuid}</uuid>{more}
 <devices><filesystem type="mount"><source dir="{source}"/><target dir="/"/></filesystem></devices>
 </domain>"""
