@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from virtkit.api.plan import decided
-from virtkit.facts import DriverFacts, HostFacts, KvmVerdict, NoUserns, Pool, UsedSubnet
+from virtkit.facts import DriverFacts, HostFacts, KvmVerdict, MachineFacts, NoUserns, Pool, UsedSubnet
 from virtkit.plan.resolve import resolve
 from virtkit.seed import SshKeys
 from virtkit.spec import Spec, read_text
@@ -43,7 +43,8 @@ def spec_of(text: str, folder: str = "/specs") -> Spec:
 def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
     """A host that answers for ``connections`` (scheme to libvirt's message where it fails), with
     ``machines`` (by scheme), ``subnets`` that routes lead to, and
-    ``used_subnets`` (SUBNET KIND HOLDER).
+    ``used_subnets`` (SUBNET KIND HOLDER); ``abilities`` of virtual machines (by domain type), and
+    ``cpu_numbers``.
     """
     data = data or {}
     machines: dict[str, list[str]] = data.get("machines", {})
@@ -67,6 +68,13 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         networks=data.get("networks", {}),
         device_kinds=data.get("device_kinds"),
         identity=data.get("identity", ""),
+        machines={
+            each: MachineFacts(
+                found.get("cpu_models", {}), found["tpm"], frozenset(found["firmware"])
+            )
+            for each, found in data.get("abilities", {}).items()
+        },
+        cpu_numbers=frozenset(data.get("cpu_numbers", ())),
         missing_programs=frozenset(data.get("missing_programs", ())),
         no_userns=NoUserns(**data["no_userns"]) if "no_userns" in data else None,
     )

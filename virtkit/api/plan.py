@@ -45,7 +45,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
 from virtkit.host import Host
-from virtkit.plan import Plan, UnknownGuest, diff, joined, select, with_after
+from virtkit.plan import Plan, UnknownGuest, diff, host_abilities, joined, select, with_after
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec
 from virtkit.spec.command import split_files
@@ -326,6 +326,8 @@ def _desired(
         for each in looked_at
     ):
         facts = facts if facts.kvm else host.with_kvm(facts, say)
+    if any(map(host_abilities.asks, looked_at)):
+        facts = host.with_abilities(facts)
     desired = with_kernels(resolve(spec, facts, kept), observed, only)
     desired = with_playbooks(desired, spec, only)
     return facts, with_keys(desired, only, shared=_owned_by_another(path_of(spec)))

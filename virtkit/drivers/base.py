@@ -60,6 +60,8 @@ class Driver:
         scheme: the libvirt URI's scheme.
         domain_type: ``<domain type=…>``.
         template: the file under templates/ that renders its domain XML.
+        machine: libvirt's name for the machine that the template states, where libvirt tells what
+            such a one can have.
         root: what the volume of its root starts with: ``backed`` by the image, ``copied`` from it,
             or an empty ``ext4`` for what it writes itself.
         layered: libvirt mounts the shared image and the guest's volumes, and its init lays them
@@ -114,6 +116,7 @@ class Driver:
     scheme: str
     domain_type: str
     template: str
+    machine: str = ""
     root: Literal["backed", "copied", "ext4"]
     layered: bool = False
     mounts_disks: bool = True

@@ -142,6 +142,7 @@ FIELDS: Mapping[str, Field] = {
     "ssh_keys": Field(effect="live", action="follow", seed=True, first_boot=True),
     "start": Field(effect="none", sparse=True),
     "template": Field(effect="restart"),
+    "tpm": Field(effect="restart", xml_paths=("devices/tpm",), sparse=True),
     "type": Field(effect="recreate"),
     "user": Field(effect="recreate"),
     "user_data": Field(effect="none", sparse=True),  # what is in it is part of `cloud_init`

@@ -29,6 +29,7 @@ LXC = Driver(
     unsupported={
         "kernel": _OWN_KERNEL,
         "firmware": f"{_OWN_KERNEL} and has no firmware",
+        "tpm": "libvirt gives containers no emulated TPM",
         "sound": "libvirt gives containers no sound card",
         "graphics": "libvirt gives containers no display",
         "cpu": f"{_OWN_KERNEL} and its processors",

@@ -8,6 +8,7 @@ QEMU = Driver(
     scheme="qemu",
     domain_type="qemu",
     template="qemu.xml.j2",
+    machine="q35",
     root="backed",
     seed="iso9660",
     log="file",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from virtkit.drivers.fields import row_of
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
-from virtkit.plan import duplicates, host_conflicts, name_conflicts
+from virtkit.plan import duplicates, host_abilities, host_conflicts, name_conflicts
 from virtkit.plan.changes import Change, FieldChange, Plan, path_change
 from virtkit.plan.guests import compare_guest
 from virtkit.plan.networks import compare_network, with_kept_reservations
@@ -90,6 +90,7 @@ class _Planner:
                 spec_path=self._spec_path,
                 templates=self._templates,
             )
+            self._errors += host_abilities.errors(guests, self._facts)
         if self._errors:
             raise SpecErrors(self._errors)
         return Plan(

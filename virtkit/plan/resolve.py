@@ -228,8 +228,9 @@ def _network_positions(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str,
 
 
 def _guest_positions(spec: model.Spec, name: str) -> dict[str, str]:
-    """Where in the spec a guest stands (``""``), and what it has of raw XML."""
-    keys = ("", "template", "devices")
+    """Where in the spec a guest stands (``""``), what it has of raw XML, and what not every host
+    has."""
+    keys = ("", "template", "devices", "cpu", "tpm", "firmware")
     return {key: spec.where(("guests", name, *filter(None, [key]))) for key in keys}
 
 

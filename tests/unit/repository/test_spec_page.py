@@ -93,6 +93,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "kernel.initrd": "kernel: {path: ./vmlinuz, initrd: ./initrd}",
         "kernel.cmdline": "kernel: {path: ./vmlinuz, cmdline: console=ttyS0 quiet}",
         "firmware": "firmware: uefi",
+        "tpm": "tpm: true",
         "privileged": "type: lxc, privileged: true",
         "console": "console: serial",
         "graphics": "graphics: vnc",

@@ -289,6 +289,9 @@ class GuestFields(Model):
     firmware: Literal["bios", "uefi"] = Field(
         default="bios", description="A virtual machine's firmware."
     )
+    tpm: StrictBool = Field(
+        default=False, description="An emulated TPM 2.0; its host needs the package swtpm."
+    )
     privileged: StrictBool = Field(
         default=False,
         description="Containers: without user namespace and capability limits.",
