@@ -104,7 +104,10 @@ FIELDS: Mapping[str, Field] = {
     "disks.keep": Field(effect="none"),
     "disks.mount": Field(effect="restart", action="follow", traceless=True),
     "disks.size": Field(effect="restart", action="grow", number="bytes", traceless=True),
-    "firmware": Field(effect="restart", xml_paths=("os/@firmware", "os/firmware", "os/loader")),
+    "firmware": Field(
+        effect="restart",
+        xml_paths=("features/smm", "os/@firmware", "os/firmware", "os/loader", "os/nvram"),
+    ),
     "graphics": Field(effect="restart", xml_paths=("devices/graphics", "devices/video")),
     "graphics.listen": Field(effect="restart"),
     "graphics.tablet": Field(effect="restart", xml_paths=("devices/input",)),

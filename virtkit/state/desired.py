@@ -189,6 +189,16 @@ class Guest:
         return ("" if named in model.CPU_MODES else named) if named else self.driver.cpu_model
 
     @property
+    def nvram(self) -> str:
+        """The path of its firmware's variables, where it has Secure Boot; libvirt makes the file.
+
+        Other firmware's are in libvirt's own place: however it is started after a change, it never
+        has variables without keys.
+        """
+        is_secure = self.spec.firmware == "secure"
+        return f"{self.folder}/{self.domain}_secure_VARS.fd" if is_secure else ""
+
+    @property
     def fqdn(self) -> str:
         domain = next((each.domain for each in self.interfaces if each.domain), "")
         return f"{self.name}.{domain}" if domain else self.name

@@ -92,6 +92,7 @@ def check(guest: Guest, root: etree._Element) -> None:
     _check_attributes(guest, root, where)
     _check_secrets(guest, root, where)
     own = {each.key for each in guest.volumes}
+    own |= {guest.nvram} - {""}
     own |= {each.source for each in guest.filesystems if not each.readonly}
     shared = {guest.files.root, guest.files.kernel, guest.files.initrd}
     shared |= {each.source for each in guest.filesystems if each.readonly}

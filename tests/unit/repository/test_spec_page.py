@@ -92,7 +92,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "kernel.path": "kernel: {path: ./vmlinuz}",
         "kernel.initrd": "kernel: {path: ./vmlinuz, initrd: ./initrd}",
         "kernel.cmdline": "kernel: {path: ./vmlinuz, cmdline: console=ttyS0 quiet}",
-        "firmware": "firmware: uefi",
+        "firmware": "firmware: secure",
         "tpm": "tpm: true",
         "privileged": "type: lxc, privileged: true",
         "console": "console: serial",

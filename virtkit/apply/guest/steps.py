@@ -60,6 +60,10 @@ class GuestSteps:
             SHUTDOWN_TIMEOUT if stays else 0.0,
             progress,
         )
+        if self.context.restarts and driver.scheme == self.context.guest.driver.scheme:
+            domains, domain = self.context.host.domains, self.context.guest.domain
+            wanted = domains.definition(driver, domain)
+            domains.forget_state(driver, domain, self.context.observed.live, wanted)
 
     def unplug(self, progress: Progress) -> None:
         """Takes from the running guest what it is no longer to have; it unmounts disks first,
