@@ -70,7 +70,10 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         identity=data.get("identity", ""),
         machines={
             each: MachineFacts(
-                found.get("cpu_models", {}), found["tpm"], frozenset(found["firmware"])
+                found.get("cpu_models", {}),
+                found["tpm"],
+                frozenset(found["firmware"]),
+                frozenset(found["hyperv"]) if "hyperv" in found else None,
             )
             for each, found in data.get("abilities", {}).items()
         },

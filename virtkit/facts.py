@@ -117,11 +117,13 @@ class MachineFacts:
         cpu_models: the named CPU models that libvirt knows, and whether the host can run each.
         tpm: whether it can emulate a TPM 2.0.
         firmware: the values of ``firmware:`` that it has files for.
+        hyperv: Hyper-V's interfaces that it has for Windows; None where libvirt does not tell.
     """
 
     cpu_models: Mapping[str, bool] = field(default_factory=dict)
     tpm: bool = False
     firmware: frozenset[str] = frozenset()
+    hyperv: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)

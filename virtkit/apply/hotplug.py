@@ -143,6 +143,10 @@ class Hotplug:
             self._host.domains.describe(self._driver, self._guest.domain, text)
 
     def _is_live_device(self, device: etree._Element) -> bool:
+        target = device.find("target") if device.tag == "disk" else None
+        bus = self._driver.buses.get(target.get("bus", "")) if target is not None else None
+        if bus is not None and not bus.plugs:
+            return False
         return self._is_live_field(_DEVICES[str(device.tag)])
 
     def _is_live_field(self, field: str) -> bool:

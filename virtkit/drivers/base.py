@@ -40,10 +40,12 @@ class Bus:
     Attributes:
         prefix: of the disks' targets in the domain XML.
         device: what the guest calls a disk, by its ``{name}`` (its serial) or its ``{target}``.
+        plugs: whether a running guest can be given a disk there.
     """
 
     prefix: str
     device: str
+    plugs: bool = True
 
 
 #: The bus of most virtual machines' disks.
@@ -100,6 +102,9 @@ class Driver:
             has no disks.
         cpu_modes: the words for a guest's processor that are no named model, and that it takes.
         cpu_mode, cpu_model: the CPU that the template states, where it states one.
+        system_devices: by what runs in a guest, the bus of its disks and the model of its cards,
+            where that has no driver for the type's own.
+        hyperv: Hyper-V's interfaces that Windows finds in its guests, by libvirt's names.
         tb_cache: MiB for translated code, where the hypervisor translates.
         pcie_ports: PCI Express ports, taken or free for devices that are plugged in.
         boot_args: arguments of a built image's kernel (or init), beside the root.
@@ -144,6 +149,8 @@ class Driver:
     cpu_modes: tuple[str, ...] = ()
     cpu_mode: str = ""
     cpu_model: str = ""
+    system_devices: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    hyperv: tuple[str, ...] = ()
     tb_cache: int = 0
     pcie_ports: int = 0
     boot_args: str = ""

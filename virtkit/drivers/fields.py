@@ -144,6 +144,7 @@ FIELDS: Mapping[str, Field] = {
     "sound": Field(effect="restart", xml_paths=("devices/sound",), sparse=True),
     "ssh_keys": Field(effect="live", action="follow", seed=True, first_boot=True),
     "start": Field(effect="none", sparse=True),
+    "system": Field(effect="recreate", sparse=True),
     "template": Field(effect="restart"),
     "tpm": Field(effect="restart", xml_paths=("devices/tpm",), sparse=True),
     "type": Field(effect="recreate"),

@@ -29,6 +29,7 @@ LXC = Driver(
     unsupported={
         "kernel": _OWN_KERNEL,
         "firmware": f"{_OWN_KERNEL} and has no firmware",
+        "system": f"{_OWN_KERNEL}, which is Linux",
         "tpm": "libvirt gives containers no emulated TPM",
         "sound": "libvirt gives containers no sound card",
         "graphics": "libvirt gives containers no display",

@@ -55,6 +55,7 @@ UML = replace(
         "max": "User-Mode Linux can't grow while it runs",
         "kernel": "the kernel is the host's program linux.uml",
         "firmware": _NO_FIRMWARE,
+        "system": "User-Mode Linux is Linux",
         "tpm": "User-Mode Linux has no TPM",
         "sound": "User-Mode Linux has no sound card",
         "graphics": "User-Mode Linux has no display",

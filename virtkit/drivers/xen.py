@@ -61,6 +61,7 @@ XEN_PV = Driver(
             "Xen's guests see the host's processor",
         ),
         **dict.fromkeys(("networks.model", "networks.queues"), "guests have Xen's own card"),
+        "system": _FIRMWARE,
         "tpm": "libvirt gives Xen's guests no emulated TPM",
         "sound": "virtkit gives Xen's guests no sound card",
         "graphics": "virtkit gives Xen's guests a console and no display",

@@ -45,6 +45,7 @@ def parse(capabilities: etree._Element) -> MachineFacts:
     models = capabilities.iterfind("cpu/mode[@name='custom']/model")
     backends = _values(capabilities, "devices/tpm/enum[@name='backendModel']")
     versions = _values(capabilities, "devices/tpm/enum[@name='backendVersion']")
+    hyperv = capabilities.find("features/hyperv")
     firmware = {"bios"}
     if "efi" in _values(capabilities, "os/enum[@name='firmware']"):
         firmware.add("uefi")
@@ -55,6 +56,7 @@ def parse(capabilities: etree._Element) -> MachineFacts:
         # libvirt before 8.6 names no versions
         tpm="emulator" in backends and (not versions or "2.0" in versions),
         firmware=frozenset(firmware),
+        hyperv=None if hyperv is None else frozenset(_values(hyperv, "enum[@name='features']")),
     )
 
 

@@ -152,6 +152,8 @@ class _Comparison:
         effect = self._guest.driver.effect(name, less=numbers and new < old)
         if effect == "live" and numbers and self._drift_check.exceeds_max(name, new):
             effect = "restart"
+        if effect == "live" and not (self._guest.plugs(name) or numbers):
+            effect = "restart"
         off = self._current.state == "stopped" and name != "autostart"
         return "next-boot" if off and effect in ("live", "restart") else effect
 

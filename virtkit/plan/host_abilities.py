@@ -26,7 +26,8 @@ def asks(guest: GuestSpec) -> bool:
     """Whether a guest asks for something that not every host's libvirt has."""
     cpu = guest.cpu
     named = cpu.model is not None and cpu.model not in CPU_MODES
-    return named or bool(cpu.pin) or guest.tpm or guest.firmware != "bios"
+    other = guest.tpm or guest.firmware != "bios" or guest.system != "linux"
+    return named or bool(cpu.pin) or other
 
 
 def errors(changes: Iterable[Change], facts: HostFacts) -> Iterator[RequestError]:
@@ -40,6 +41,7 @@ def errors(changes: Iterable[Change], facts: HostFacts) -> Iterator[RequestError
                 yield from _model(guest, machine)
                 yield from _tpm(guest, machine)
                 yield from _firmware(guest, machine)
+                yield from _hyperv(guest, machine)
 
 
 def _starts(change: Change) -> bool:
@@ -114,4 +116,18 @@ def _firmware(guest: Guest, machine: MachineFacts) -> Iterator[RequestError]:
             why="its libvirt finds none in /usr/share/qemu/firmware",
             cure=f"{_INSTALL} ovmf; or use another `firmware:`",
             where=guest.where("firmware"),
+        )
+
+
+def _hyperv(guest: Guest, machine: MachineFacts) -> Iterator[RequestError]:
+    if guest.spec.system != "windows" or machine.hyperv is None:
+        return
+    missing = [each for each in guest.driver.hyperv if each not in machine.hyperv]
+    if missing:
+        yield RequestError(
+            f"guest {guest.name}: KVM of host {guest.host} lacks what Windows is given",
+            why=f"its libvirt knows none of Hyper-V's {', '.join(missing)} there",
+            cure="use another host, or `type: qemu`, which does without and is slow; or a "
+            "`template:` that leaves them out",
+            where=guest.where("system"),
         )

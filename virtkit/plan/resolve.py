@@ -230,7 +230,7 @@ def _network_positions(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str,
 def _guest_positions(spec: model.Spec, name: str) -> dict[str, str]:
     """Where in the spec a guest stands (``""``), what it has of raw XML, and what not every host
     has."""
-    keys = ("", "template", "devices", "cpu", "tpm", "firmware")
+    keys = ("", "template", "devices", "cpu", "tpm", "firmware", "system")
     return {key: spec.where(("guests", name, *filter(None, [key]))) for key in keys}
 
 

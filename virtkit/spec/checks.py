@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from virtkit.spec import host_checks, raw_xml, type_checks
+from virtkit.spec import host_checks, raw_xml, system_checks, type_checks
 from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
@@ -39,6 +39,7 @@ def check(draft: Draft, problems: Problems) -> None:
     for entry in draft.entries:
         _image(entry, draft, problems)
         type_checks.check(entry, draft, problems)
+        system_checks.check(entry, draft, problems)
         _disks(entry, problems)
         _users(entry, problems)
         _playbooks(entry, problems)

@@ -240,8 +240,12 @@ def _after(
 
 
 def _ready(entry: Entry, problems: Problems) -> Ready:
-    """What the guests' readiness is: none without networks."""
+    """What the guests' readiness is: none without networks, and by its address where nobody can
+    log in."""
     fields = entry.fields
+    if fields.system == "windows" and fields.networks != ():
+        named = "kind" in fields.ready.model_fields_set  # else it is the default
+        return fields.ready if named else fields.ready.model_copy(update={"kind": "address"})
     if fields.networks != () or fields.ready.kind == "none":
         return fields.ready
     node = entry.node.entries.get("ready")

@@ -189,6 +189,23 @@ class Guest:
         return ("" if named in model.CPU_MODES else named) if named else self.driver.cpu_model
 
     @property
+    def has_seed(self) -> bool:
+        """Whether its system reads a seed, and follows changes as virtkit's own images do."""
+        return self.spec.system != "windows"
+
+    @property
+    def usual_bus(self) -> str:
+        """The bus of its disks, where the spec names none."""
+        devices = self.driver.system_devices.get(self.spec.system)
+        return devices[0] if devices else next(iter(self.driver.buses))
+
+    @property
+    def usual_card(self) -> str:
+        """The model of its network interfaces, where the spec names none; empty for the type's."""
+        devices = self.driver.system_devices.get(self.spec.system)
+        return devices[1] if devices else ""
+
+    @property
     def nvram(self) -> str:
         """The path of its firmware's variables, where it has Secure Boot; libvirt makes the file.
 
@@ -240,6 +257,13 @@ class Guest:
     def filesystems(self) -> tuple[Filesystem, ...]:
         """A container's file systems, and the folders of the host that one with disks sees."""
         return volumes.filesystems(self)
+
+    def plugs(self, field: str) -> bool:
+        """Whether the disk that a reason's ``field`` is about, if it is about one as a whole, can
+        be given to a running guest by its bus."""
+        kind, _, name = field.partition(".")
+        buses = [each.bus for each in self.disks if kind == "disks" and each.name == name]
+        return all(self.driver.buses[each].plugs for each in buses)
 
     def volume(self, role: str) -> Volume | None:
         """The first volume with ``role``."""

@@ -93,7 +93,8 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
         yield volume("root", "root", size=size, format=form, content=content, **image)
     if guest.driver.log == "file":
         yield volume("console", "console", size=0, format="raw", content="log")
-    yield volume("seed", "seed", size=0, format="raw", content="seed")
+    if guest.has_seed:
+        yield volume("seed", "seed", size=0, format="raw", content="seed")
     if guest.spec.kernel is not None:
         for role, path in (
             ("kernel", guest.spec.kernel.path),
@@ -134,7 +135,7 @@ def _disk(guest: Guest, volume: Volume, taken: set[str]) -> DiskTarget:
     options: Mapping[str, DiskDevice] = {each.name: each for each in guest.spec.disks}
     wanted = options[name] if volume.role == "disk" else guest.spec.disk
     # the guest finds its seed where it finds its root
-    bus: str = wanted.bus or next(iter(guest.driver.buses))
+    bus: str = wanted.bus or guest.usual_bus
     prefix = guest.driver.buses[bus].prefix
     target = guest.targets.get(volume.name, "")
     if not target.startswith(prefix):  # another type's devices have other names, another bus's too

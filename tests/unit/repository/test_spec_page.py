@@ -93,6 +93,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "kernel.initrd": "kernel: {path: ./vmlinuz, initrd: ./initrd}",
         "kernel.cmdline": "kernel: {path: ./vmlinuz, cmdline: console=ttyS0 quiet}",
         "firmware": "firmware: secure",
+        "system": "type: kvm, image: mine, system: windows",
         "tpm": "tpm: true",
         "privileged": "type: lxc, privileged: true",
         "console": "console: serial",

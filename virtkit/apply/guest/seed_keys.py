@@ -21,9 +21,12 @@ class SeedKeys:
     def requested(self) -> tuple[str, ...] | None:
         """The keys that the guest is to let in: those of its spec, or those that it was made with.
 
-        None where an older version of virtkit made it, and its seed does not say which these are.
+        None where it has no seed, or where an older version of virtkit made it, and its seed does
+        not say which these are.
         """
         old = self._context.old
+        if not self._context.guest.has_seed:
+            return None
         if old is None or self._context.from_scratch or "ssh_keys" in self._context.fields:
             return public_keys.canonical(access.authorized_keys(self._context.guest))
         if self._context.guest.keys is not None:

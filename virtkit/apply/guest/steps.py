@@ -78,6 +78,8 @@ class GuestSteps:
 
     def follow(self, _say: Say) -> None:
         """Has the guest's own system follow: interfaces, keys, disks and their size, CPUs."""
+        if not self.context.guest.has_seed:
+            return
         authorized = self._seed_keys.authorized(self._seed_keys.from_seed())
         still = set(public_keys.blobs(authorized))
         former = [e for e in public_keys.blobs(self.context.record.keys or ()) if e not in still]
