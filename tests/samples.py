@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from virtkit.api.plan import decided
-from virtkit.facts import DriverFacts, HostFacts, KvmVerdict, MachineFacts, NoUserns, Pool, UsedSubnet
+from virtkit.facts import (
+    DriverFacts,
+    HostFacts,
+    KvmVerdict,
+    MachineFacts,
+    NoUserns,
+    Pool,
+    UsedSubnet,
+)
 from virtkit.plan.resolve import resolve
 from virtkit.seed import SshKeys
 from virtkit.spec import Spec, read_text

@@ -12,8 +12,8 @@ from virtkit.errors import RequestError
 from virtkit.facts import HostFacts, MachineFacts
 from virtkit.plan.changes import Change
 from virtkit.spec import suggestion
-from virtkit.spec.problem import quote
 from virtkit.spec.model import CPU_MODES, GuestSpec
+from virtkit.spec.problem import quote
 from virtkit.state.desired import Guest
 from virtkit.state.observed import ObservedGuest
 

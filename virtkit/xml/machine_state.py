@@ -1,4 +1,4 @@
-"""What libvirt keeps beside a domain, by what its XML asks for: firmware's variables, a TPM's state.
+"""What libvirt keeps beside a domain, by what its XML asks for: firmware's variables, a TPM.
 
 Pure. libvirt makes both at a domain's first start and removes them as it undefines one that has
 them. So what the former machine had goes by a definition that still asks for it.
@@ -26,7 +26,7 @@ def firmware(root: etree._Element) -> str:
 
 
 def outdated(former: etree._Element, wanted: etree._Element) -> frozenset[str]:
-    """What of the state of a domain, as it was, its definition has no use for: ``NVRAM``, ``TPM``."""
+    """What a domain had, and its new definition has no use for: ``NVRAM``, ``TPM``."""
     answer = set()
     if firmware(former) not in ("bios", firmware(wanted)):
         answer.add("NVRAM")
@@ -42,13 +42,21 @@ def with_former_machine(definition: etree._Element, former: etree._Element) -> e
         old, new = former.find(tag), answer.find(tag)
         if old is not None and new is not None:
             answer.replace(new, copy.deepcopy(old))
-    chosen = answer.find("os/firmware")
-    if chosen is not None and answer.find("os[@firmware]") is None:
-        chosen.getparent().remove(chosen)  # of a running guest: libvirt has chosen
-    backend, devices = former.find(_TPM), answer.find("devices")
-    if backend is not None and devices is not None and answer.find(_TPM) is None:
-        devices.append(copy.deepcopy(backend.getparent()))
+    os, devices = answer.find("os"), answer.find("devices")
+    if os is not None and "firmware" not in os.attrib:
+        _remove(os, "firmware")  # of a running guest: libvirt has chosen
+    if devices is not None and answer.find(_TPM) is None:
+        devices.extend(
+            copy.deepcopy(each)
+            for each in former.iterfind("devices/tpm")
+            if each.find("backend[@type='emulator']") is not None
+        )
     return answer
+
+
+def _remove(parent: etree._Element, tag: str) -> None:
+    for each in parent.findall(tag):
+        parent.remove(each)
 
 
 def forget_chosen(before: etree._Element, wanted: etree._Element, current: etree._Element) -> None:
@@ -61,7 +69,7 @@ def forget_chosen(before: etree._Element, wanted: etree._Element, current: etree
     """
     if firmware(before) == firmware(wanted):
         return
-    for tag in ("os/loader", "os/nvram"):
-        chosen = current.find(tag)
-        if chosen is not None and wanted.find(tag) is None:
-            chosen.getparent().remove(chosen)
+    os = current.find("os")
+    for tag in ("loader", "nvram"):
+        if os is not None and wanted.find(f"os/{tag}") is None:
+            _remove(os, tag)

@@ -53,7 +53,9 @@ def test_what_is_out_of_date(former: str, wanted: str, expected: set[str]) -> No
 
 def test_the_former_machine_has_what_the_guest_had_and_nothing_else_of_it() -> None:
     """A running guest's XML names libvirt's choice; libvirt takes no firmware to choose there."""
-    now = domain("<memory>2</memory><os><type>hvm</type></os><features><acpi/></features><devices/>")
+    now = domain(
+        "<memory>2</memory><os><type>hvm</type></os><features><acpi/></features><devices/>"
+    )
     former = domain(
         f"<memory>1</memory><os><type>hvm</type>{SECURE}<nvram>/x</nvram></os>"
         f"<features><acpi/><smm state='on'/></features>{TPM}"

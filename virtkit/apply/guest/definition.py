@@ -51,9 +51,7 @@ class GuestDefinition:
         merged = self._merged(current)
         if current and not self._context.running:
             domains.forget_state(guest.driver, guest.domain, current, merged)
-        xml = tree.with_record(
-            merged, record_text.guest_element(self._context.record)
-        )
+        xml = tree.with_record(merged, record_text.guest_element(self._context.record))
         domains.define(guest.driver, _with_password(xml), autostart=guest.spec.autostart)
         if self._context.running:
             domains.write_record(self._context.record)
