@@ -97,6 +97,10 @@ def _of_element(line: tuple[ET.Element, ...], own: set[str], read: set[str]) -> 
         key = at.removeprefix(place)
         if value in _TYPES.get(f"{tag}{key}", ()):
             yield f"a device of the host: {at}={value}"
+        if re.fullmatch(r".*/graphics@listen|.*/graphics/listen@address", at) and value:
+            yield from _of_display(at, value)
+        if (tag, at, value) == ("listen", f"{place}@type", "network") and "/graphics/" in place:
+            yield f"a display on a network: {at}"
         if key == "@secret" or (tag, key) == ("source", "@pool"):
             yield f"a thing of libvirt's: {at}={value}"
         if network and key in ("@name", "@query"):
@@ -104,6 +108,13 @@ def _of_element(line: tuple[ET.Element, ...], own: set[str], read: set[str]) -> 
         path = (value and _PATH.fullmatch(at)) or ("/" in value and not _NO_PATH.fullmatch(at))
         if path and value not in allowed:
             yield f"a path: {at}={value}"
+
+
+def _of_display(at: str, value: str) -> Iterator[str]:
+    """Other addresses than loopback, as QEMU would read them."""
+    local = re.fullmatch(r"localhost[46]?|127(\.\d{1,3}){1,3}|\[?::1\]?|::ffff:127\.0\.0\.1", value)
+    if local is None:
+        yield f"a display that others see: {at}={value}"
 
 
 def _is_only_read(line: tuple[ET.Element, ...]) -> bool:
@@ -145,6 +156,7 @@ _PATHS = st.sampled_from(
 _SERVERS = st.sampled_from(
     [
         *("mon.example.org", "192.0.2.7", "localhost", "127.0.0.1", "x@127.0.0.1", "[::1]", ""),
+        *("0.0.0.0", "::", "127.1", "10.0.0.5"),
         *("%31%32%37.0.0.1", "localhost ", "LOCALHOST.", "0", "::ffff:127.0.0.1", "a.localhost"),
     ]
 )
@@ -200,9 +212,9 @@ _GRAMMAR: dict[str, tuple[str, str]] = {
     "script": ("path", ""),
     "filesystem": ("type", "source source target readonly binary"),
     "binary": ("path", ""),
-    "graphics": ("type socket port", "gl listen"),
+    "graphics": ("type socket port listen", "gl listen listen"),
     "gl": ("enable rendernode", ""),
-    "listen": ("type socket", ""),
+    "listen": ("type socket address network", ""),
     "video": ("", "driver"),
     "audio": ("id type", ""),
     "input": ("type", "source"),
@@ -242,7 +254,7 @@ _NAMESPACES = ["urn:x", "http://libvirt.org/schemas/domain/qemu/1.0", "http://li
 
 
 def _value(key: str, draw: st.DrawFn, tag: str) -> str:
-    if (tag, key) == ("host", "name"):
+    if (tag, key) in (("host", "name"), ("graphics", "listen"), ("listen", "address")):
         return draw(_SERVERS)
     if key in ("enable", "managed", "readonly", "append", "rawio"):
         return draw(_SPREAD)

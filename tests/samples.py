@@ -19,6 +19,7 @@ from virtkit.facts import (
     FolderFacts,
     HostFacts,
     KvmVerdict,
+    MachineFacts,
     NoUserns,
     Pool,
     SharedFacts,
@@ -53,8 +54,9 @@ def spec_of(text: str, folder: str = "/specs") -> Spec:
 
 def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
     """A host that answers for ``connections`` (scheme to libvirt's message where it fails), with
-    ``machines`` (by scheme), ``subnets`` that routes lead to,
-    ``used_subnets`` (SUBNET KIND HOLDER), and what guests are given of it (``shared``).
+    ``machines`` (by scheme), ``subnets`` that routes lead to, and
+    ``used_subnets`` (SUBNET KIND HOLDER); ``abilities`` of virtual machines (by domain type),
+    ``cpu_numbers``, and what guests are given of it (``shared``).
     """
     data = data or {}
     machines: dict[str, list[str]] = data.get("machines", {})
@@ -80,6 +82,16 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         vlan_networks=frozenset(data.get("vlan_networks", ())),
         device_kinds=data.get("device_kinds"),
         identity=data.get("identity", ""),
+        machines={
+            each: MachineFacts(
+                found.get("cpu_models", {}),
+                found["tpm"],
+                frozenset(found["firmware"]),
+                frozenset(found["hyperv"]) if "hyperv" in found else None,
+            )
+            for each, found in data.get("abilities", {}).items()
+        },
+        cpu_numbers=frozenset(data.get("cpu_numbers", ())),
         missing_programs=frozenset(data.get("missing_programs", ())),
         no_userns=NoUserns(**data["no_userns"]) if "no_userns" in data else None,
         disk_sources={n: DiskSource(**each) for n, each in data.get("disk_sources", {}).items()},

@@ -192,6 +192,23 @@ class SharedFacts:
 
 
 @dataclass(frozen=True)
+class MachineFacts:
+    """What virtual machines of one ``<domain type=…>`` can have on a host, as its libvirt tells.
+
+    Attributes:
+        cpu_models: the named CPU models that libvirt knows, and whether the host can run each.
+        tpm: whether it can emulate a TPM 2.0.
+        firmware: the values of ``firmware:`` that it has files for.
+        hyperv: Hyper-V's interfaces that it has for Windows; None where libvirt does not tell.
+    """
+
+    cpu_models: Mapping[str, bool] = field(default_factory=dict)
+    tpm: bool = False
+    firmware: frozenset[str] = frozenset()
+    hyperv: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
 class HostFacts:
     """One host. ``connections`` is keyed by URI scheme (``qemu``, ``lxc``).
 
@@ -199,6 +216,9 @@ class HostFacts:
         name: the host's name in the spec.
         arch: as in libvirt's capabilities, ``x86_64``.
         cpus: logical CPUs; 0 where unknown.
+        cpu_numbers: the numbers of those that are online; empty where nobody asked.
+        machines: what its virtual machines can have, by ``<domain type=…>``; empty where nobody
+            asked, or libvirt does not tell.
         pool: the pool that virtkit uses here.
         kvm: the probe's verdict; None where nobody needed to know.
         used_subnets: networks in use: routes, whatever their table, and libvirt's networks.
@@ -224,6 +244,8 @@ class HostFacts:
     connections: Mapping[str, DriverFacts] = field(default_factory=dict)
     arch: str = "x86_64"
     cpus: int = 0
+    cpu_numbers: frozenset[int] = frozenset()
+    machines: Mapping[str, MachineFacts] = field(default_factory=dict)
     kvm: KvmVerdict | None = None
     used_subnets: tuple[UsedSubnet, ...] = ()
     networks: Mapping[str, bool] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from virtkit.api._shared import shared_checks
 from virtkit.api.orphans import down_command
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.facts import HostFacts, version_text
+from virtkit.facts import HostFacts, MachineFacts, version_text
 from virtkit.host import Host, firewall, schemas
 from virtkit.spec import Spec
 from virtkit.state.observed import Observed, ObservedGuest
@@ -143,6 +143,7 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
         checks.append(Check("kvm probe", facts.kvm.works or None, f"just now: {facts.kvm.why}"))
     checks += _libvirt(facts, host)
     checks += _types(facts)
+    checks += _machines(host.with_abilities(facts))
     checks += _containers(facts, host)
     checks += _preparation(facts, host)
     if not DRIVERS["qemu"].check(facts):
@@ -217,6 +218,22 @@ def _types(facts: HostFacts) -> Iterable[Check]:
             yield Check(f"type {driver.type}", False, reason.why, reason.cure)
         for caveat in driver.caveats:
             yield Check(f"type {driver.type}", None, caveat)
+
+
+def _machines(facts: HostFacts) -> Iterable[Check]:
+    """What some virtual machines ask for, and not every host has."""
+    for key, has, what, package in (
+        ("tpm", lambda each: each.tpm, "swtpm, for guests with `tpm: true`", "swtpm swtpm-tools"),
+        ("secure boot", _boots_securely, "firmware for guests with `firmware: secure`", "ovmf"),
+    ):
+        able = [has(each) for each in facts.machines.values()]
+        if able:
+            cure = "" if all(able) else f"sudo apt-get install {package}"
+            yield Check(key, all(able) or None, what if all(able) else f"lacks {what}", cure)
+
+
+def _boots_securely(machine: MachineFacts) -> bool:
+    return "secure" in machine.firmware
 
 
 def _runs_containers(facts: HostFacts) -> bool:

@@ -46,7 +46,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
 from virtkit.host import Host
-from virtkit.plan import Plan, UnknownGuest, diff, joined, select, with_after
+from virtkit.plan import Plan, UnknownGuest, diff, host_abilities, joined, select, with_after
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec
 from virtkit.spec.command import split_files
@@ -329,6 +329,8 @@ def _desired(
         facts = facts if facts.kvm else host.with_kvm(facts, say)
     facts = host.with_disk_sources(facts, {name for each in looked_at for name in each.existing})
     facts = with_shared(facts, spec, host)
+    if any(map(host_abilities.asks, looked_at)):
+        facts = host.with_abilities(facts)
     desired = with_kernels(resolve(spec, facts, kept), observed, only)
     desired = with_playbooks(desired, spec, only)
     return facts, with_keys(desired, only, shared=_owned_by_another(path_of(spec)))
@@ -367,7 +369,7 @@ def _keys(guest: Guest, shared: bool) -> tuple[str, ...] | None:
     if shared and any(each.startswith("~/") for each in guest.spec.ssh_keys or ()):
         return None
     try:
-        return None if guest.image.is_none else public_keys.canonical(access.authorized_keys(guest))
+        return None if not guest.has_seed else public_keys.canonical(access.authorized_keys(guest))
     except RequestError:
         return None
 

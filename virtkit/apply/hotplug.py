@@ -192,6 +192,10 @@ class Hotplug:
     def _is_live_device(self, device: etree._Element, live: etree._Element) -> bool:
         """Whether a device can come or go as the guest was started."""
         is_drive = device.get("device") == "cdrom"
+        target = device.find("target") if device.tag == "disk" else None
+        bus = self._driver.buses.get(target.get("bus", "")) if target is not None else None
+        if bus is not None and not bus.plugs and not is_drive:
+            return False
         field = "cdroms.NAME" if is_drive else _DEVICES[str(device.tag)]
         needed = row_of(field).started_with
         started_so = not needed or diff.element_at(live, needed) is not None

@@ -40,10 +40,12 @@ class Bus:
     Attributes:
         prefix: of the disks' targets in the domain XML.
         device: what the guest calls a disk, by its ``{name}`` (its serial) or its ``{target}``.
+        plugs: whether a running guest can be given a disk there.
     """
 
     prefix: str
     device: str
+    plugs: bool = True
 
 
 #: The bus of most virtual machines' disks.
@@ -60,6 +62,8 @@ class Driver:
         scheme: the libvirt URI's scheme.
         domain_type: ``<domain type=…>``.
         template: the file under templates/ that renders its domain XML.
+        machine: libvirt's name for the machine that the template states, where libvirt tells what
+            such a one can have.
         root: what the volume of its root starts with: ``backed`` by the image, ``copied`` from it,
             or an empty ``ext4`` for what it writes itself.
         layered: libvirt mounts the shared image and the guest's volumes, and its init lays them
@@ -107,6 +111,9 @@ class Driver:
         host_devices: the kinds of the host's devices that its guests can have.
         cpu_modes: the words for a guest's processor that are no named model, and that it takes.
         cpu_mode, cpu_model: the CPU that the template states, where it states one.
+        system_devices: by what runs in a guest, the bus of its disks and the model of its cards,
+            where that has no driver for the type's own.
+        hyperv: Hyper-V's interfaces that Windows finds in its guests, by libvirt's names.
         tb_cache: MiB for translated code, where the hypervisor translates.
         pcie_ports: PCI Express ports, taken or free for devices that are plugged in.
         boot_args: arguments of a built image's kernel (or init), beside the root.
@@ -127,6 +134,7 @@ class Driver:
     scheme: str
     domain_type: str
     template: str
+    machine: str = ""
     root: Literal["backed", "copied", "ext4"]
     layered: bool = False
     mounts_disks: bool = True
@@ -159,6 +167,8 @@ class Driver:
     cpu_modes: tuple[str, ...] = ()
     cpu_mode: str = ""
     cpu_model: str = ""
+    system_devices: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    hyperv: tuple[str, ...] = ()
     tb_cache: int = 0
     pcie_ports: int = 0
     boot_args: str = ""

@@ -132,7 +132,10 @@ FIELDS: Mapping[str, Field] = {
     "disks.mount": Field(effect="restart", action="follow", traceless=True),
     "disks.size": Field(effect="restart", action="grow", number="bytes", traceless=True),
     "files": Field(effect="live", action="follow", seed=True, first_boot=True, sparse=True),
-    "firmware": Field(effect="restart", xml_paths=("os/@firmware", "os/firmware", "os/loader")),
+    "firmware": Field(
+        effect="restart",
+        xml_paths=("features/smm", "os/@firmware", "os/firmware", "os/loader", "os/nvram"),
+    ),
     "folders": Field(
         effect="restart",
         action="plug",
@@ -185,7 +188,9 @@ FIELDS: Mapping[str, Field] = {
     "sound": Field(effect="restart", xml_paths=("devices/sound",), sparse=True),
     "ssh_keys": Field(effect="live", action="follow", seed=True, first_boot=True),
     "start": Field(effect="none", sparse=True),
+    "system": Field(effect="recreate", sparse=True),
     "template": Field(effect="restart"),
+    "tpm": Field(effect="restart", xml_paths=("devices/tpm",), sparse=True),
     "type": Field(effect="recreate"),
     "user": Field(effect="recreate"),
     "user_data": Field(effect="none", sparse=True),  # what is in it is part of `cloud_init`

@@ -35,6 +35,21 @@ KVM = replace(
     cpu_mode="host-passthrough",
     cpu_model="",
     tb_cache=0,
+    # all but those for nested hypervisors and for migration; emulation has none, and QEMU refuses
+    # to start with some of them
+    hyperv=(
+        "relaxed",
+        "vapic",
+        "spinlocks",
+        "vpindex",
+        "runtime",
+        "synic",
+        "stimer",
+        "reset",
+        "frequencies",
+        "tlbflush",
+        "ipi",
+    ),
     effects={**QEMU.effects, "cpus": "live", "cpus.less": "restart"},
     boot_args="console=ttyS0",
     timeout_factor=1.0,

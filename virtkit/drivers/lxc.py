@@ -31,6 +31,8 @@ LXC = Driver(
         "firmware": f"{_OWN_KERNEL} and has no firmware",
         "boot": f"{_OWN_KERNEL} and boots from no device",
         "cdroms": "libvirt gives containers no drives",
+        "system": f"{_OWN_KERNEL}, which is Linux",
+        "tpm": "libvirt gives containers no emulated TPM",
         "sound": "libvirt gives containers no sound card",
         "graphics": "libvirt gives containers no display",
         "cpu": f"{_OWN_KERNEL} and its processors",

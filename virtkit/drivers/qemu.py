@@ -8,6 +8,7 @@ QEMU = Driver(
     scheme="qemu",
     domain_type="qemu",
     template="qemu.xml.j2",
+    machine="q35",
     root="backed",
     seed="iso9660",
     log="file",
@@ -17,7 +18,7 @@ QEMU = Driver(
     buses={
         **VIRTIO,
         "scsi": Bus("sd", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{name}"),
-        "sata": Bus("sd", "/dev/disk/by-id/ata-QEMU_HARDDISK_{name}"),
+        "sata": Bus("sd", "/dev/disk/by-id/ata-QEMU_HARDDISK_{name}", plugs=False),
     },
     existing=("file", "block", "volume"),
     existing_formats=("raw", "qcow2"),
@@ -46,6 +47,7 @@ QEMU = Driver(
     cpu_modes=("host-model", "maximum"),
     cpu_mode="custom",
     cpu_model="Nehalem",
+    system_devices={"windows": ("sata", "e1000e")},
     # a boot goes through 350; what has no room is translated again
     tb_cache=256,
     pcie_ports=14,

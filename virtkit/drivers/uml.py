@@ -57,6 +57,8 @@ UML = replace(
         "firmware": _NO_FIRMWARE,
         "boot": _NO_FIRMWARE,
         "cdroms": "User-Mode Linux has disks and no drives",
+        "system": "User-Mode Linux is Linux",
+        "tpm": "User-Mode Linux has no TPM",
         "sound": "User-Mode Linux has no sound card",
         "graphics": "User-Mode Linux has no display",
         **dict.fromkeys(

@@ -65,6 +65,8 @@ XEN_PV = Driver(
         "cdroms": "virtkit gives Xen's guests Xen's own disks and no drives",
         "folders": "libxl gives guests none of the host's folders",
         "host_devices": "virtkit gives Xen's guests none of the host's devices",
+        "system": _FIRMWARE,
+        "tpm": "libvirt gives Xen's guests no emulated TPM",
         "sound": "virtkit gives Xen's guests no sound card",
         "graphics": "virtkit gives Xen's guests a console and no display",
     },

@@ -133,6 +133,17 @@ class Host:
 
         return replace(facts, shared=shared.shared(self.connections, folders, devices))
 
+    def with_abilities(self, facts: HostFacts) -> HostFacts:
+        """The same facts with what the host's virtual machines can have, and which CPUs are online;
+        as far as libvirt tells."""
+        from virtkit.host import machine_facts
+
+        return replace(
+            facts,
+            machines=machine_facts.machines(self.connections, facts),
+            cpu_numbers=machine_facts.cpu_numbers(self.connections, facts),
+        )
+
     def storage_at(self, folder: str) -> Storage:
         """The pool that keeps its volumes in this folder; the spec's own where it does.
 

@@ -13,7 +13,7 @@ from virtkit.host.errors import libvirt_errors
 from virtkit.host.names import checked_name
 from virtkit.state.record import GuestRecord
 from virtkit.state.record_text import NAMESPACE, guest_element, read_guest
-from virtkit.xml import tree
+from virtkit.xml import machine_state, tree
 
 #: What libvirt says of XML that it will not have.
 _REFUSALS = (
@@ -21,6 +21,13 @@ _REFUSALS = (
     libvirt.VIR_ERR_XML_DETAIL,
     libvirt.VIR_ERR_XML_INVALID_SCHEMA,
     libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+)
+#: What libvirt says where it does not undefine a domain, as something would go with it; or where it
+#: does not know how to leave the rest.
+_KEPT_FOR_OTHERS = (
+    libvirt.VIR_ERR_OPERATION_INVALID,
+    libvirt.VIR_ERR_INVALID_ARG,
+    libvirt.VIR_ERR_OPERATION_UNSUPPORTED,
 )
 
 
@@ -85,6 +92,40 @@ class Definitions:
         domain = self._domain(driver, name)
         with libvirt_errors("read", f"domain {name}", where=self._connections.host):
             return str(domain.XMLDesc(0)) if domain.isActive() else ""
+
+    def forget_state(self, driver: Driver, name: str, former: str, wanted: str) -> None:
+        """Removes what libvirt keeps of a domain that is off and that it no longer has: variables
+        of other firmware, a TPM's state. libvirt itself does so as it undefines a domain that has
+        them, so the domain is defined as it was, undefined, and defined again.
+
+        Where that would lose what others made of it (snapshots, saved memory), the state stays.
+
+        Args:
+            former: the XML of the domain as it was.
+            wanted: its XML as it is to be.
+        """
+        was = tree.parse(former, "a domain")
+        state = machine_state.outdated(was, tree.parse(wanted, "a domain"))
+        if not state:
+            return
+        domain = self._domain(driver, name)
+        if domain.isActive():
+            return
+        current = self.definition(driver, name)
+        old = tree.to_text(machine_state.with_former_machine(tree.parse(current, "a domain"), was))
+        connection, flags = self._connections.get(driver.scheme), 0
+        for each in ("NVRAM", "TPM"):
+            flag = each if each in state else f"KEEP_{each}"
+            flags |= getattr(libvirt, f"VIR_DOMAIN_UNDEFINE_{flag}")
+        with libvirt_errors("define", f"domain {name}", where=self._connections.host):
+            autostart = domain.autostart()
+            try:
+                connection.defineXMLFlags(old, 0).undefineFlags(flags)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() not in _KEPT_FOR_OTHERS:
+                    raise
+            finally:
+                connection.defineXMLFlags(current, 0).setAutostart(autostart)
 
     def write_record(self, record: GuestRecord) -> None:
         """Replaces our element in a domain's metadata, live and for the next boot."""

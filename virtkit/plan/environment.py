@@ -11,6 +11,7 @@ from virtkit.facts import HostFacts
 from virtkit.plan import (
     disk_conflicts,
     duplicates,
+    host_abilities,
     host_conflicts,
     interfaces,
     name_conflicts,
@@ -100,6 +101,7 @@ class _Planner:
             self._errors += disk_conflicts.errors(guests, self._facts, self._observed)
             self._errors += shared.errors(guests, self._facts)
             self._notes += shared.notes(guests, self._facts)
+            self._errors += host_abilities.errors(guests, self._facts)
         if self._errors:
             raise SpecErrors(self._errors)
         return Plan(

@@ -148,6 +148,8 @@ class _Comparison:
             effect = "restart"
         if effect == "live" and self._drift_check.needs_start(name):
             effect = "restart"
+        if effect == "live" and not (self._guest.plugs(name) or numbers):
+            effect = "restart"
         off = self._current.state == "stopped" and name != "autostart"
         return "next-boot" if off and effect in ("live", "restart") else effect
 

@@ -18,6 +18,7 @@ from virtkit.spec import (
     network_checks,
     no_image,
     raw_xml,
+    system_checks,
     type_checks,
 )
 from virtkit.spec.document import CLOUD_INIT
@@ -52,6 +53,7 @@ def check(draft: Draft, problems: Problems) -> None:
     for entry in draft.entries:
         _image(entry, draft, problems)
         type_checks.check(entry, draft, problems)
+        system_checks.check(entry, draft, problems)
         _disks(entry, problems)
         guest_files.check(entry, problems)
         _users(entry, problems)

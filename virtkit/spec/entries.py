@@ -253,8 +253,12 @@ def _after(
 
 
 def _ready(entry: Entry, problems: Problems) -> Ready:
-    """What the guests' readiness is: none without networks, or where ssh is not set up."""
+    """What the guests' readiness is: none without networks, or where ssh is not set up; by its
+    address where a system is there and nobody can log in."""
     fields, kind = entry.fields, entry.fields.ready.kind
+    if fields.system == "windows" and fields.networks != ():
+        named = "kind" in fields.ready.model_fields_set  # else it is the default
+        return fields.ready if named else fields.ready.model_copy(update={"kind": "address"})
     no_ssh = fields.image == NO_IMAGE and kind == "ssh"
     if kind == "none" or not (fields.networks == () or no_ssh):
         return fields.ready

@@ -13,7 +13,16 @@ from virtkit.spec.problem import Problem
 
 _DEFAULTS = GuestFields.model_construct()
 #: What a guest is told by its seed, or by ssh.
-_IN_SEED = ("user", "ssh_keys", CLOUD_INIT, "user_data", "password", "playbooks")
+_IN_SEED = (
+    "user",
+    "ssh_keys",
+    CLOUD_INIT,
+    "user_data",
+    "password",
+    "files",
+    "folders",
+    "playbooks",
+)
 #: Those of them that are no loss where `defaults` has them for all guests.
 _LOGIN = ("user", "ssh_keys")
 

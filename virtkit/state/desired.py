@@ -202,6 +202,33 @@ class Guest:
         return ("" if named in model.CPU_MODES else named) if named else self.driver.cpu_model
 
     @property
+    def has_seed(self) -> bool:
+        """Whether its system reads a seed, and follows changes as virtkit's own images do."""
+        return self.spec.system != "windows" and not self.image.is_none
+
+    @property
+    def usual_bus(self) -> str:
+        """The bus of its disks, where the spec names none."""
+        devices = self.driver.system_devices.get(self.spec.system)
+        return devices[0] if devices else next(iter(self.driver.buses))
+
+    @property
+    def usual_card(self) -> str:
+        """The model of its network interfaces, where the spec names none; empty for the type's."""
+        devices = self.driver.system_devices.get(self.spec.system)
+        return devices[1] if devices else ""
+
+    @property
+    def nvram(self) -> str:
+        """The path of its firmware's variables, where it has Secure Boot; libvirt makes the file.
+
+        Other firmware's are in libvirt's own place: however it is started after a change, it never
+        has variables without keys.
+        """
+        is_secure = self.spec.firmware == "secure"
+        return f"{self.folder}/{self.domain}_secure_VARS.fd" if is_secure else ""
+
+    @property
     def fqdn(self) -> str:
         domain = next((each.domain for each in self.interfaces if each.domain), "")
         return f"{self.name}.{domain}" if domain else self.name
@@ -269,6 +296,13 @@ class Guest:
     def host_devices(self) -> tuple[Mapping[str, str], ...]:
         """The devices of the host that it gets: kind, and what each is made of."""
         return tuple(device(each) for each in self.spec.host_devices)
+
+    def plugs(self, field: str) -> bool:
+        """Whether the disk that a reason's ``field`` is about, if it is about one as a whole, can
+        be given to a running guest by its bus."""
+        kind, _, name = field.partition(".")
+        buses = [each.bus for each in self.disks if kind == "disks" and each.name == name]
+        return all(self.driver.buses[each].plugs for each in buses)
 
     def volume(self, role: str) -> Volume | None:
         """The first volume with ``role``."""

@@ -111,7 +111,7 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
         yield volume("root", "root", size=size, format=form, content=content, **image)
     if guest.driver.log == "file":
         yield volume("console", "console", size=0, format="raw", content="log")
-    if not guest.image.is_none:
+    if guest.has_seed:
         yield volume("seed", "seed", size=0, format="raw", content="seed")
     if guest.spec.kernel is not None:
         for role, path in (
@@ -186,7 +186,7 @@ def _disk(guest: Guest, volume: Volume, taken: set[str]) -> DiskTarget:
     options: Mapping[str, DiskDevice] = {each.name: each for each in guest.spec.disks}
     wanted = options[name] if volume.role == "disk" else guest.spec.disk
     # the guest finds its seed where it finds its root
-    bus: str = wanted.bus or next(iter(guest.driver.buses))
+    bus: str = wanted.bus or guest.usual_bus
     if volume.role == "cdrom":
         name = volume.name.removeprefix(f"{guest.domain}-")
         bus = guest.driver.drive_buses[-1 if guest.image.entry.build else 0]

@@ -15,6 +15,8 @@ from typing import TypeVar
 
 from lxml import etree
 
+from virtkit.xml import machine_state
+
 #: An attribute's or an element's text, which may be missing.
 Text = TypeVar("Text", str, str | None)
 
@@ -128,6 +130,7 @@ def merged(
         return answer
     answer = copy.deepcopy(current)
     if before is not None:
+        machine_state.forget_chosen(before, wanted, answer)
         _take_out(before, wanted, answer)
     _put_in(wanted, answer)
     return answer

@@ -92,6 +92,7 @@ def check(guest: Guest, root: etree._Element) -> None:
     _check_attributes(guest, root, where)
     _check_secrets(guest, root, where)
     own = {each.key for each in guest.volumes}
+    own |= {guest.nvram} - {""}
     own |= {each.source for each in guest.filesystems if not each.readonly}
     own |= {each.volume.key.replace("/", ":") for each in guest.disks if each.kind == "volume"}
     own |= {each.volume.key for each in guest.disks}
@@ -182,6 +183,8 @@ def reaches(
                 reached.setdefault("host-paths", f"<{tag} {key}='{value}'>")
         if network := _of_network(element):
             reached.setdefault("host-paths", network)
+        if shown := _shown_to_others(element):
+            reached.setdefault("listen", shown)
         allowed = {*own, *_HARMLESS, *(image if _only_read(element) else ())}
         for path in _paths(element):
             if path not in allowed:
@@ -272,6 +275,31 @@ def _of_network(element: etree._Element) -> str:
     if element.find("host") is None:
         return f"{source} without <host>, so that the host's own configuration says where"
     return ""
+
+
+def _shown_to_others(element: etree._Element) -> str:
+    """What of a display other machines may reach; empty where it listens on loopback, or where
+    libvirt's own configuration says, or not at all."""
+    tag = tree.local_name(element)
+    if tag == "graphics":
+        key = "listen"
+    elif tag == "listen" and _parent(element) == "graphics":
+        if "network" in _values(element, "type"):
+            return "<listen type='network'>"
+        key = "address"
+    else:
+        return ""
+    others = (each for each in _values(element, key) if each and not _is_loopback(each))
+    return next((f"<{tag} {key}='{each}'>" for each in others), "")
+
+
+def _is_loopback(name: str) -> bool:
+    """Whether what listens there is reached from its own machine alone."""
+    try:
+        address = _address(name.strip("[]"))
+    except ValueError:
+        return name.lower() in _OWN_NAMES
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _is_own(name: str) -> bool:

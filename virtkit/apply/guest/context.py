@@ -78,7 +78,7 @@ class GuestContext:
     @property
     def follows(self) -> bool:
         """Whether the guest's own system has something to do once it runs."""
-        if self.guest.image.is_none:
+        if not self.guest.has_seed:
             return False
         if self.old is None or self.from_scratch:
             return self._gets_what_may_fail

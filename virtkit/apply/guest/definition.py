@@ -49,9 +49,10 @@ class GuestDefinition:
             self._is_ours(current) or self._is_ours(domains.live(guest.driver, guest.domain))
         ):
             raise domain_changed(self._context.record, self._context.host.connections)
-        xml = tree.with_record(
-            self._merged(current), record_text.guest_element(self._context.record)
-        )
+        merged = self._merged(current)
+        if current and not self._context.running:
+            domains.forget_state(guest.driver, guest.domain, current, merged)
+        xml = tree.with_record(merged, record_text.guest_element(self._context.record))
         domains.define(guest.driver, _with_password(xml), autostart=guest.spec.autostart)
         if self._context.running:
             domains.write_record(self._context.record)

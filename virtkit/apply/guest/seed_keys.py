@@ -21,9 +21,10 @@ class SeedKeys:
     def requested(self) -> tuple[str, ...] | None:
         """The keys that the guest is to let in: those of its spec, or those that it was made with.
 
-        None where an older version of virtkit made it, and its seed does not say which these are.
+        None of them where it has no seed. None where an older version of virtkit made it, and its
+        seed does not say which these are.
         """
-        if self._context.guest.image.is_none:
+        if not self._context.guest.has_seed:
             return ()
         old = self._context.old
         if old is None or self._context.from_scratch or "ssh_keys" in self._context.fields:

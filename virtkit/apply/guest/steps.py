@@ -62,6 +62,10 @@ class GuestSteps:
             SHUTDOWN_TIMEOUT if stays else 0.0,
             progress,
         )
+        if self.context.restarts and driver.scheme == self.context.guest.driver.scheme:
+            domains, domain = self.context.host.domains, self.context.guest.domain
+            wanted = domains.definition(driver, domain)
+            domains.forget_state(driver, domain, self.context.observed.live, wanted)
 
     def unplug(self, progress: Progress) -> None:
         """Takes from the running guest what it is no longer to have; it unmounts disks and folders
@@ -77,9 +81,9 @@ class GuestSteps:
 
     def follow(self, _say: Say) -> None:
         """Has the guest's own system follow: interfaces, keys, files, disks and their size, CPUs.
-        A new one is only asked whether its first boot gave it all. Of one that was made without an
-        image nobody knows what it is."""
-        if self.context.guest.image.is_none:
+        A new one is only asked whether its first boot gave it all. One that reads no seed is not
+        known, and follows nothing."""
+        if not self.context.guest.has_seed:
             return
         if self.context.old is None or self.context.from_scratch:
             script = seed.check(self.context.guest)

@@ -326,8 +326,18 @@ class GuestFields(Model):
         description="False: it is made, and left off; `virtkit start SPEC GUEST` starts it.",
     )
     kernel: Kernel | None = Field(default=None, description="Direct boot of a kernel of your own.")
-    firmware: Literal["bios", "uefi"] = Field(
-        default="bios", description="A virtual machine's firmware."
+    firmware: Literal["bios", "uefi", "secure"] = Field(
+        default="bios",
+        description="A virtual machine's firmware; `secure` is UEFI with Secure Boot on, and "
+        "Microsoft's keys.",
+    )
+    system: Literal["linux", "windows"] = Field(
+        default="linux",
+        description="What runs in it. Windows gets the local clock, Hyper-V's interfaces, SATA and "
+        "e1000e where the spec names nothing else, and no seed; nobody has tried it yet.",
+    )
+    tpm: StrictBool = Field(
+        default=False, description="An emulated TPM 2.0; its host needs the package swtpm."
     )
     privileged: StrictBool = Field(
         default=False,

@@ -115,6 +115,8 @@ def test_the_list_of_packages_is_for_a_machine_and_its_uses() -> None:
         "ovmf",
         "qemu-system-arm",
         "qemu-utils",
+        "swtpm",
+        "swtpm-tools",
     ]
     assert "user-mode-linux" not in preparation.packages("aarch64")
     assert not {*preparation.packages("x86_64", uses=["xen"])} & {*preparation.packages("x86_64")}

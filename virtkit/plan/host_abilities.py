@@ -1,0 +1,133 @@
+"""What a guest asks of its host's libvirt, against what that has: processor, TPM, firmware.
+
+Only what is to be made or started is looked at. What nobody could ask the host is let through:
+libvirt itself then says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from virtkit.errors import RequestError
+from virtkit.facts import HostFacts, MachineFacts
+from virtkit.plan.changes import Change
+from virtkit.spec import suggestion
+from virtkit.spec.model import CPU_MODES, GuestSpec
+from virtkit.spec.problem import quote
+from virtkit.state.desired import Guest
+from virtkit.state.observed import ObservedGuest
+
+#: What is asked of a CPU's feature where the guest can do without it.
+_GIVEN_UP = ("disable", "forbid", "optional")
+_INSTALL = "on the host: sudo apt-get install"
+
+
+def asks(guest: GuestSpec) -> bool:
+    """Whether a guest asks for something that not every host's libvirt has."""
+    cpu = guest.cpu
+    named = cpu.model is not None and cpu.model not in CPU_MODES
+    other = guest.tpm or guest.firmware != "bios" or guest.system != "linux"
+    return named or bool(cpu.pin) or other
+
+
+def errors(changes: Iterable[Change], facts: HostFacts) -> Iterator[RequestError]:
+    """What the host that ``facts`` describe can't give the guests that ``changes`` start."""
+    for change in changes:
+        guest = change.desired
+        if isinstance(guest, Guest) and _starts(change):
+            yield from _pins(guest, facts)
+            machine = facts.machines.get(guest.driver.domain_type)
+            if machine is not None:
+                yield from _model(guest, machine)
+                yield from _tpm(guest, machine)
+                yield from _firmware(guest, machine)
+                yield from _hyperv(guest, machine)
+
+
+def _starts(change: Change) -> bool:
+    """Whether a guest begins to run with what it now asks for, or will when it is restarted."""
+    current = change.observed
+    off = isinstance(current, ObservedGuest) and current.state == "stopped"
+    return change.action in ("create", "replace") or off or change.effect == "restart"
+
+
+def _pins(guest: Guest, facts: HostFacts) -> Iterator[RequestError]:
+    pins, online = guest.spec.cpu.pin, facts.cpu_numbers
+    missing = [each for each in dict.fromkeys(pins) if each not in online]
+    if online and missing:
+        yield RequestError(
+            f"guest {guest.name}: host {guest.host} has no CPU {', '.join(map(str, missing))}",
+            why=f"its CPUs are {_ranges(sorted(online))}",
+            cure="name others in `cpu: {pin: […]}`, or remove it",
+            where=guest.where("cpu"),
+        )
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Numbers as people write them: 0-3, 6."""
+    parts: list[list[int]] = []
+    for each in numbers:
+        if parts and parts[-1][-1] == each - 1:
+            parts[-1][1:] = [each]
+        else:
+            parts.append([each])
+    return ", ".join("-".join(map(str, each)) for each in parts)
+
+
+def _model(guest: Guest, machine: MachineFacts) -> Iterator[RequestError]:
+    cpu, known = guest.spec.cpu, machine.cpu_models
+    name = cpu.model
+    if name is None or name in CPU_MODES or not known:
+        return
+    usable = sorted(each for each, runs in known.items() if runs)
+    # an emulated processor does without what it can't do; so does one whose features are given up
+    lenient = not guest.driver.needs_kvm or not {*cpu.features.values()}.isdisjoint(_GIVEN_UP)
+    if name not in known:
+        yield RequestError(
+            f"guest {guest.name}: libvirt of host {guest.host} knows no CPU model {quote(name)}",
+            cure=suggestion(name, [*known]),
+            where=guest.where("cpu"),
+        )
+    elif not known[name] and not lenient:
+        yield RequestError(
+            f"guest {guest.name}: host {guest.host} can't run the CPU model {name}",
+            why="its libvirt says that the host's processor lacks something of it",
+            cure=f"use host-model, or one of: {', '.join(usable)}",
+            where=guest.where("cpu"),
+        )
+
+
+def _tpm(guest: Guest, machine: MachineFacts) -> Iterator[RequestError]:
+    if guest.spec.tpm and not machine.tpm:
+        yield RequestError(
+            f"guest {guest.name}: host {guest.host} can't emulate a TPM",
+            why="libvirt starts swtpm for that, and finds none there",
+            cure=f"{_INSTALL} swtpm swtpm-tools; or remove `tpm:`",
+            where=guest.where("tpm"),
+        )
+
+
+def _firmware(guest: Guest, machine: MachineFacts) -> Iterator[RequestError]:
+    wanted = guest.spec.firmware
+    if wanted not in machine.firmware:
+        what = "UEFI firmware with Secure Boot" if wanted == "secure" else "UEFI firmware"
+        yield RequestError(
+            f"guest {guest.name}: host {guest.host} has no {what}",
+            why="its libvirt finds none in /usr/share/qemu/firmware",
+            cure=f"{_INSTALL} ovmf; or use another `firmware:`",
+            where=guest.where("firmware"),
+        )
+
+
+def _hyperv(guest: Guest, machine: MachineFacts) -> Iterator[RequestError]:
+    if guest.spec.system != "windows" or machine.hyperv is None:
+        return
+    missing = [each for each in guest.driver.hyperv if each not in machine.hyperv]
+    if missing:
+        yield RequestError(
+            f"guest {guest.name}: KVM of host {guest.host} lacks what Windows is given",
+            why=f"its libvirt knows none of Hyper-V's {', '.join(missing)} there",
+            cure="use another host, or `type: qemu`, which does without and is slow; or a "
+            "`template:` that leaves them out",
+            where=guest.where("system"),
+        )
