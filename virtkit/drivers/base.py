@@ -59,6 +59,7 @@ class Driver:
         virtualization: what kind it is, as the literature calls it.
         scheme: the libvirt URI's scheme.
         domain_type: ``<domain type=…>``.
+        os_type: what libvirt has under ``<os><type>``.
         template: the file under templates/ that renders its domain XML.
         root: what the volume of its root starts with: ``backed`` by the image, ``copied`` from it,
             or an empty ``ext4`` for what it writes itself.
@@ -113,6 +114,7 @@ class Driver:
     virtualization: str
     scheme: str
     domain_type: str
+    os_type: str = "hvm"
     template: str
     root: Literal["backed", "copied", "ext4"]
     layered: bool = False
