@@ -58,16 +58,19 @@ class _Draft:
         guest: dict[str, Any] = self.spec["guests"][self.name]
         return guest
 
-    def refuse(self, path: Path, why: str) -> None:
+    def refuse(self, path: Path, why: str, *, whole: bool = False) -> None:
         """Takes what is at a path out, and tells it in a comment.
+
+        Args:
+            whole: a list of maps goes as a whole; else its last entry.
 
         Raises:
             VirtkitError: there is nothing at the path that could be taken out.
         """
         path = self._whole(path)
         at: Any = _at(self.spec, path)
-        if isinstance(at, list):  # too long
-            path = (*path, len(at) - 1)
+        if isinstance(at, list) and not whole and len(at) > 1 and isinstance(at[0], dict):
+            path = (*path, len(at) - 1)  # more disks or cards than a guest can have
         last = path[-1]
         value = _at(self.spec, path[:-1]).pop(last)
         self.refusals.append((f"{dotted(path)}: {yaml_lines.flow(value)}", why))
@@ -163,7 +166,7 @@ def _read(reading: Reading) -> _Draft:
     draft = _Draft(name, {**spec, "guests": {name: guest}})
     for path in list(_unknown(draft)):
         if _at(draft.spec, path) is not None:
-            draft.refuse(path, _UNKNOWN)
+            draft.refuse(path, _UNKNOWN, whole=True)
     draft._complete()
     return draft
 
@@ -221,12 +224,16 @@ def _introduction(facts: DomainFacts, draft: _Draft) -> Iterator[str]:
 def _rest(reading: Reading) -> Iterator[str]:
     """What no key said, an element a line."""
     root, devices = reading.root, reading.devices
+    elements.take(root, "id")  # of one that runs
+    if root.attrib:
+        named = ", ".join(f"{key}={quote(value)}" for key, value in sorted(root.attrib.items()))
+        yield f"<domain> with {named}"
     for each in root.iterchildren(etree.Element):
         if each is devices or not elements.is_left(each):
             continue
         name = etree.QName(each)
         if name.namespace or name.localname in _NAMED_ONLY:
-            inside = sorted({f"{etree.QName(e).namespace or ''}" for e in each} - {""})
+            inside = sorted({e.nsmap.get(e.prefix) or "" for e in each} - {""})
             yield f"<{name.localname}>" + (f" of {', '.join(inside)}" if inside else "")
         else:
             yield elements.shown(each)

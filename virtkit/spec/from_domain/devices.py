@@ -24,7 +24,9 @@ _AS_THEY_ARE = (
     "channel[@type='spicevmc']",
     "input[@type='keyboard'][@bus='usb']",
     "input[@type='mouse'][@bus='usb']",
-    "input[@bus='virtio'][@type!='passthrough'][@type!='evdev']",
+    "input[@type='keyboard'][@bus='virtio']",
+    "input[@type='mouse'][@bus='virtio']",
+    "input[@type='tablet'][@bus='virtio']",
 )
 #: What libvirt itself chose of a device, and would choose again.
 _LIBVIRTS = ("address", "alias")

@@ -61,9 +61,9 @@ def disks(reading: Reading) -> list[dict[str, Any]]:
         target = each.find("target")
         folder = "" if target is None else target.get("dev", target.get("dir", ""))
         if each.get("type") in ("file", "block") and folder != "/":
-            take(target, "dir")
             drop(each, "driver")
             _add(reading, answer, each, {"mount": folder})
+            take(target, "dir")
     return answer
 
 

@@ -14,17 +14,19 @@ from virtkit.xml import tree
 #: has nothing any more has been said.
 _FLAG = "virtkit-flag"
 #: How much of an element a comment shows, in characters.
-_SHOWN = 200
+_SHOWN = 1000
 
 
 def parse(xml: str) -> etree._Element:
-    """A domain's XML, to take from.
+    """A domain's XML, to take from; without passwords, which no spec has.
 
     Raises:
         RequestError: it isn't well-formed, or carries a DOCTYPE.
     """
     root = tree.parse_plain(xml, "the domain's XML")
     for each in root.iter(etree.Element):
+        for secret in ("passwd", "passwdValidTo"):
+            take(each, secret)
         if not len(each) and not each.attrib and not (each.text or "").strip():
             each.set(_FLAG, "")
     return root

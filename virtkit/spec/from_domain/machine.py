@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from lxml import etree
 
@@ -10,6 +10,7 @@ from virtkit.drivers import DRIVERS, Driver
 from virtkit.spec import sizes
 from virtkit.spec.from_domain.elements import drop, number, take, take_if, take_text
 from virtkit.spec.from_domain.reading import Reading
+from virtkit.spec.model import GuestFields
 from virtkit.spec.problem import quote
 
 #: Bytes of libvirt's units.
@@ -172,10 +173,12 @@ def firmware(reading: Reading) -> str | None:
             take(loader, key)
         if kind == "efi" or (loader.text or "").endswith("/hvmloader"):
             take_text(loader)
-    if secure:
+    if secure and "secure" in get_args(GuestFields.model_fields["firmware"].annotation):
         drop(root, "features/smm")
         return "secure"
-    return "uefi" if kind == "efi" or flash else None
+    if secure:
+        reading.notes.append("that its firmware starts signed systems only (`firmware: secure`)")
+    return "uefi" if kind == "efi" or flash or secure else None
 
 
 def kernel(reading: Reading) -> dict[str, Any]:
@@ -185,6 +188,8 @@ def kernel(reading: Reading) -> dict[str, Any]:
         reading.notes.append("the container's first process")
     keys = {"path": "kernel", "initrd": "initrd", "cmdline": "cmdline"}
     values = {key: take_text(os, tag) for key, tag in keys.items()}
+    if os is not None and not values["path"]:
+        drop(os, "kernel", "initrd")  # as Vagrant's provider writes them
     return {key: each for key, each in values.items() if each} if values["path"] else {}
 
 
@@ -212,6 +217,9 @@ def system(reading: Reading) -> str | None:
     hyperv = root.find("features/hyperv") is not None
     if not hyperv and not [each for each in names if "microsoft.com/win" in each]:
         return None
-    drop(root, "features/hyperv", "clock/timer[@name='hypervclock']")
+    drop(root, "features/hyperv")
+    for each in root.findall("clock/timer[@name='hypervclock']"):
+        take(each, "name")
+        take_if(each, "present", "yes")
     take_if(root.find("clock"), "offset", "localtime")
     return "windows"
