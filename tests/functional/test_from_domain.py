@@ -14,6 +14,7 @@ from lxml import etree
 
 from virtkit import api
 from virtkit.errors import RequestError
+from virtkit.host.connection import Connections
 from virtkit.spec import load
 
 DOMAINS = sorted((Path(__file__).parents[1] / "domains").glob("*.xml"))
@@ -49,7 +50,6 @@ def test_what_libvirt_makes_of_it_has_a_spec(path: Path, tmp_path: Path) -> None
         root.find("devices").remove(root.find("devices/emulator"))
     uri = node(tmp_path, etree.tostring(root, encoding="unicode"))
     name = root.findtext("name") or ""
-    before = libvirt.open(uri).lookupByName(name).XMLDesc()
     written = tmp_path / "virtkit.yaml"
     written.write_text(api.describe_domain(name, uri))
     spec = load(written)
@@ -60,7 +60,13 @@ def test_what_libvirt_makes_of_it_has_a_spec(path: Path, tmp_path: Path) -> None
     assert guest.type == kind.get((root.get("type"), os_type), guest.type)
     macs = {each.mac for each in guest.networks or ()}
     assert macs <= {str(e.get("address")) for e in root.iterfind("devices/interface/mac")}
-    assert libvirt.open(uri).lookupByName(name).XMLDesc() == before
+
+
+def test_libvirt_itself_refuses_whatever_would_change_something(tmp_path: Path) -> None:
+    connections = Connections("local", {"test": node(tmp_path)}, read_only=True)
+    with pytest.raises(libvirt.libvirtError) as caught:
+        connections.get("test").defineXML("<domain type='test'><name>a</name></domain>")
+    assert caught.value.get_error_code() == libvirt.VIR_ERR_OPERATION_DENIED
 
 
 def test_a_file_is_written_once_and_what_is_said_is_so(tmp_path: Path) -> None:

@@ -156,8 +156,9 @@ def drop_usual(reading: Reading) -> None:
         if each.find("target[@name='org.qemu.guest_agent.0']") is not None:
             remove(each)
     drop(devices, *(f"input[@type='{a}'][@bus='{b}']" for a in _POINTERS for b in ("ps2", "xen")))
-    drop(devices, "rng[@model='virtio']/backend[@model='random']", "audio", *_OWN_BALLOONS)
-    for each in devices.findall("rng[@model='virtio']"):
+    drop(devices, "rng[@model='virtio']/backend[@model='random']", "audio")
+    usual = ("rng[@model='virtio']", "memballoon[@model='virtio']", "memballoon[@model='xen']")
+    for each in (each for path in usual for each in devices.findall(path)):
         drop(each, *_LIBVIRTS)
         take(each, "model")
     for each in devices.findall("emulator"):
@@ -171,7 +172,6 @@ def drop_usual(reading: Reading) -> None:
 
 
 _POINTERS = ("mouse", "keyboard")
-_OWN_BALLOONS = ("memballoon[@model='virtio']", "memballoon[@model='xen']")
 #: What a domain has below its root where nothing is said, in any type.
 _USUAL = (
     *("name", "uuid", "resource[partition='/machine']", "seclabel[@type='dynamic']"),

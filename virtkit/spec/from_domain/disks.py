@@ -8,7 +8,7 @@ from typing import Any
 
 from lxml import etree
 
-from virtkit.spec.from_domain.elements import drop, number, remove, take, take_if, take_text, unique
+from virtkit.spec.from_domain.elements import drop, number, take, take_if, take_text, unique
 from virtkit.spec.from_domain.reading import Reading, has_key
 from virtkit.spec.model import Disk, RootDisk
 from virtkit.spec.problem import quote
@@ -90,10 +90,8 @@ def cdroms(reading: Reading) -> list[str]:
         path = _source(each)
         if path:
             answer.append(path)
-        else:
+        elif each.find("source") is None:
             reading.notes.append("a CD drive with nothing in it")
-        if each.find("source") is None:
-            remove(each)
     return answer
 
 
