@@ -73,8 +73,8 @@ def test_a_file_is_written_once_and_what_is_said_is_so(tmp_path: Path) -> None:
     uri = node(
         tmp_path,
         "<domain type='test'><name>web</name><memory unit='MiB'>512</memory>"
-        "<os><type>hvm</type></os><devices><disk type='file'><source file='/pool/data.img'/><target dev='vda'/></disk>"
-        "</devices></domain>",
+        "<os><type>hvm</type></os><devices><disk type='file'><source file='/pool/data.img'/>"
+        "<target dev='vda'/></disk></devices></domain>",
     )
     done = virtkit("init", "--from-domain", "web", "--connect", uri, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "wrote virtkit.yaml; next: virtkit plan\n"), done

@@ -18,7 +18,7 @@ from virtkit.xml import render
 ROOT = Path(__file__).parents[2]
 LABS = sorted((ROOT / "examples/labs").glob("*.yaml"))
 PAGE = (ROOT / "docs/coming-from.md").read_text()
-OURS = [each for each in re.findall(r"```yaml\n(name:.*?)```", PAGE, re.DOTALL)]
+OURS: list[str] = re.findall(r"```yaml\n(name:.*?)```", PAGE, re.DOTALL)
 
 
 def virsh(uri: str, *words: str) -> str:

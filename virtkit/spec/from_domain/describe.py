@@ -25,6 +25,7 @@ from virtkit.spec.model import Disk, InterfaceSpec, Model, NetworkSpec, RootDisk
 from virtkit.spec.nodes import Path, dotted
 from virtkit.spec.problem import Problem, quote
 from virtkit.spec.reader import find_problems
+from virtkit.xml import tree
 
 #: The models of a guest's parts, and whether the key has a list of them.
 _PARTS: dict[str, type[Model]] = {"disk": RootDisk, "disks": Disk, "networks": InterfaceSpec}
@@ -226,14 +227,14 @@ def _rest(reading: Reading) -> Iterator[str]:
     root, devices = reading.root, reading.devices
     elements.take(root, "id")  # of one that runs
     if root.attrib:
-        named = ", ".join(f"{key}={quote(value)}" for key, value in sorted(root.attrib.items()))
-        yield f"<domain> with {named}"
+        attributes = sorted(tree.attributes(root))
+        yield "<domain> with " + ", ".join(f"{key}={quote(value)}" for key, value in attributes)
     for each in root.iterchildren(etree.Element):
         if each is devices or not elements.is_left(each):
             continue
         name = etree.QName(each)
         if name.namespace or name.localname in _NAMED_ONLY:
-            inside = sorted({e.nsmap.get(e.prefix) or "" for e in each} - {""})
+            inside = sorted({str(etree.QName(e).namespace or "") for e in each} - {""})
             yield f"<{name.localname}>" + (f" of {', '.join(inside)}" if inside else "")
         else:
             yield elements.shown(each)
