@@ -1,5 +1,5 @@
-"""`virtkit init --from-domain` over libvirt's QEMU and LXC drivers: domains as other tools make them,
-with all that libvirt adds; and one of virtkit's own, which is described as its spec has it."""
+"""`virtkit init --from-domain` over libvirt's QEMU and LXC drivers: domains as other tools make
+them, with all that libvirt adds; and one of virtkit's own, described as its spec has it."""
 
 from __future__ import annotations
 
