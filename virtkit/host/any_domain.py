@@ -36,11 +36,11 @@ def read_domain(name: str, uri: str = "") -> DomainFacts:
     scheme = uri.partition(":")[0].partition("+")[0]
     uris = {scheme: uri} if uri else {}
     connections = Connections(_LOCAL, uris, read_only=True)
-    asked = [scheme] if uri else list(connections.schemes)
+    schemes = [scheme] if uri else list(connections.schemes)
     domains: dict[str, libvirt.virDomain] = {}
     names: list[str] = []
     errors: list[VirtkitError] = []
-    for each in asked:
+    for each in schemes:
         try:
             opened = connections.get(each)
         except VirtkitError as error:
@@ -51,7 +51,7 @@ def read_domain(name: str, uri: str = "") -> DomainFacts:
         names += known
         if name in known:
             domains[connections.uri(each)] = known[name]
-    if not domains and len(errors) == len(asked):
+    if not domains and len(errors) == len(schemes):
         raise errors[0]
     (place, domain) = _only(name, domains, names, errors)
     with libvirt_errors("read", f"domain {quote(name)}", where=_LOCAL):

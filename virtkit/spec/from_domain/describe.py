@@ -59,18 +59,18 @@ class _Draft:
         guest: dict[str, Any] = self.spec["guests"][self.name]
         return guest
 
-    def refuse(self, path: Path, why: str, *, whole: bool = False) -> None:
+    def refuse(self, path: Path, why: str, *, entire: bool = False) -> None:
         """Takes what is at a path out, and tells it in a comment.
 
         Args:
-            whole: a list of maps goes as a whole; else its last entry.
+            entire: a list of maps goes as a whole; else its last entry.
 
         Raises:
             VirtkitError: there is nothing at the path that could be taken out.
         """
-        path = self._whole(path)
+        path = self._removable(path)
         at: Any = _at(self.spec, path)
-        if isinstance(at, list) and not whole and len(at) > 1 and isinstance(at[0], dict):
+        if isinstance(at, list) and not entire and len(at) > 1 and isinstance(at[0], dict):
             path = (*path, len(at) - 1)  # more disks or cards than a guest can have
         last = path[-1]
         value = _at(self.spec, path[:-1]).pop(last)
@@ -79,7 +79,7 @@ class _Draft:
             self.spec.pop("images", None)
         self._complete()
 
-    def _whole(self, path: Path) -> Path:
+    def _removable(self, path: Path) -> Path:
         """The path of what goes where something at ``path`` is refused: a whole network, a whole
         entry of a list where its name or its size is, no more than there is, and no guest."""
         least = 3 if path[:1] == ("guests",) else 2
@@ -167,7 +167,7 @@ def _read(reading: Reading) -> _Draft:
     draft = _Draft(name, {**spec, "guests": {name: guest}})
     for path in list(_unknown(draft)):
         if _at(draft.spec, path) is not None:
-            draft.refuse(path, _UNKNOWN, whole=True)
+            draft.refuse(path, _UNKNOWN, entire=True)
     draft._complete()
     return draft
 
@@ -215,7 +215,7 @@ def _introduction(facts: DomainFacts, draft: _Draft) -> Iterator[str]:
     if not facts.persistent:
         yield "That domain is not defined: it is gone once it stops."
     yield f"`virtkit up` would make another guest of it, {draft.name}-{draft.name} in libvirt."
-    yield "The two must not run at once: they have the same MAC addresses."
+    yield "The two must not run at once: the MAC addresses and disks here are the first one's."
     if draft.guest.get("image") == "root":
         yield "Its root disk would begin as a copy of the first one's, which must be shut off then."
     if place.hostname and "hosts" not in draft.spec:

@@ -15,8 +15,8 @@ from virtkit.spec.problem import quote
 from virtkit.spec.sizes import writable_size
 from virtkit.spec.values import DISK_PATTERN, RESERVED_DISKS, suggest_label
 
-#: What a disk's source is called in the XML, by the disk's ``type``.
-_SOURCES = {"file": "file", "block": "dev"}
+#: Where the XML says what a disk is, by the disk's ``type``.
+_SOURCES = {"file": ("file",), "block": ("dev",), "volume": ("pool", "volume")}
 #: Where a folder of the host is put whose name in the guest is no path.
 _MOUNTS = "/mnt"
 
@@ -25,12 +25,16 @@ def image(reading: Reading) -> str | None:
     """The value of ``image``: a copy of what is on the root disk, or none where that disk can be
     taken itself."""
     root = _root(reading)
-    source = None if root is None else root.find("source")
+    if root is None:
+        return None
+    if has_key(RootDisk, "existing"):
+        return "none" if _source(root) else None
+    source = root.find("source")
     path = "" if source is None else source.get("file", "")
-    if path.startswith("/") and not has_key(RootDisk, "existing") and reading.is_local:
-        reading.images["root"] = {"path": path}
-        return "root"
-    return "none" if path and has_key(RootDisk, "existing") else None
+    if not path.startswith("/") or not reading.is_local:
+        return None
+    reading.images["root"] = {"path": path}
+    return "root"
 
 
 def root_disk(reading: Reading) -> Any:
@@ -38,10 +42,11 @@ def root_disk(reading: Reading) -> Any:
     root = _root(reading)
     if root is None:
         return None
-    options, size, path = _options(reading, root), _size(reading, root), _source(root)
-    if path and "root" not in reading.images:
-        options = {"existing": path, **options}
-    if size and not (path and has_key(RootDisk, "existing")):
+    existing, size = _existing(root), _size(reading, root)
+    options = _options(reading, root)
+    if "root" not in reading.images:
+        options = {**existing, **options}
+    if size and not (existing and has_key(RootDisk, "existing")):
         options = {"size": size, **options}
     return size if options.keys() == {"size"} else options
 
@@ -56,7 +61,7 @@ def disks(reading: Reading) -> list[dict[str, Any]]:
     answer: list[dict[str, Any]] = []
     for each in _of_kind(reading, "disk"):
         if each is not root:
-            _add(reading, answer, each, _options(reading, each))
+            _add(reading, answer, each, {})
     for each in reading.devices.findall("filesystem"):
         target = each.find("target")
         folder = "" if target is None else target.get("dev", target.get("dir", ""))
@@ -72,12 +77,10 @@ def _add(
 ) -> None:
     """Adds a disk, where the spec can have it."""
     entry: dict[str, Any] = {"name": unique(_name(element, options), [e["name"] for e in disks])}
-    path, size = _source(element), _size(reading, element)
-    if size and not (path and has_key(Disk, "existing")):
+    existing, size = _existing(element), _size(reading, element)
+    if size and not (existing and has_key(Disk, "existing")):
         entry["size"] = size
-    if path:
-        entry["existing"] = path
-    disks.append({**entry, **options})
+    disks.append({**entry, **existing, **_options(reading, element), **options})
 
 
 def cdroms(reading: Reading) -> list[str]:
@@ -87,8 +90,7 @@ def cdroms(reading: Reading) -> list[str]:
         drop(each, "readonly")
         take_if(each.find("target"), "tray", "closed")
         _options(reading, each)
-        path = _source(each)
-        if path:
+        if path := _source(each, take_it=True):
             answer.append(path)
         elif each.find("source") is None:
             reading.notes.append("a CD drive with nothing in it")
@@ -146,16 +148,41 @@ def _options(reading: Reading, disk: etree._Element) -> dict[str, Any]:
     return answer
 
 
-def _source(disk: etree._Element) -> str:
-    """The file, device or volume that a disk is; empty for what no spec can name."""
+def _existing(disk: etree._Element) -> dict[str, Any]:
+    """A disk of the host's, and how it is taken, as far as this version can say it; empty for what
+    no spec can name."""
+    path = _source(disk, take_it=True)
+    if not path:
+        return {}
+    answer: dict[str, Any] = {"existing": path}
+    driver = disk.find("driver")
+    kind = "" if driver is None else driver.get("type", "")
+    is_qcow2 = path.endswith(".qcow2")
+    if has_key(Disk, "format") and kind in ("raw", "qcow2") and is_qcow2 is not (kind == "qcow2"):
+        answer["format"] = kind
+    for key, flag in (("readonly", "readonly"), ("shared", "shareable")):
+        if has_key(Disk, key) and drop(disk, flag):
+            answer[key] = True
+    return answer
+
+
+def _source(disk: etree._Element, *, take_it: bool = False) -> str:
+    """The file, device or volume that a disk is; empty for what no spec can name.
+
+    Args:
+        take_it: it is then said.
+    """
     kind, source = disk.get("type", "file"), disk.find("source")
-    take_if(source, "index", *map(str, range(100)))
-    if source is not None and kind in _SOURCES and source.get(_SOURCES[kind]):
-        return take(source, _SOURCES[kind])
-    if source is not None and kind == "volume" and source.get("pool") and source.get("volume"):
+    keys = _SOURCES.get(kind, ())
+    names = [] if source is None else [source.get(key, "") for key in keys]
+    if not names or not all(names):
+        return ""
+    if take_it:
+        take_if(source, "index", *map(str, range(100)))
         take_if(source, "mode", "host")
-        return f"{take(source, 'pool')}/{take(source, 'volume')}"
-    return ""
+        for key in keys:
+            take(source, key)
+    return "/".join(names)
 
 
 def _size(reading: Reading, disk: etree._Element) -> str:

@@ -17,13 +17,13 @@ _OWN_MODELS = ("virtio", "virtio-net", "netfront")
 def networks(reading: Reading) -> list[dict[str, Any]]:
     """The value of ``networks``; those that it names go into the reading."""
     return [
-        {"name": _network(reading, *_link(each)), **_card(each)}
+        {"name": _network(reading, *_entry(each)), **_options(each)}
         for each in reading.devices.findall("interface")
-        if _link(each, peek=True)[1]
+        if _entry(each, peek=True)[1]
     ]
 
 
-def _link(interface: etree._Element, *, peek: bool = False) -> tuple[dict[str, Any], str]:
+def _entry(interface: etree._Element, *, peek: bool = False) -> tuple[dict[str, Any], str]:
     """The network that an interface is on, as an entry of ``networks``, and its name; an empty one
     where no spec can name it.
 
@@ -58,7 +58,7 @@ def _network(reading: Reading, entry: dict[str, Any], name: str) -> str:
     return key
 
 
-def _card(interface: etree._Element) -> dict[str, Any]:
+def _options(interface: etree._Element) -> dict[str, Any]:
     """What a card says of itself."""
     answer: dict[str, Any] = {}
     mac, model, driver = (interface.find(each) for each in ("mac", "model", "driver"))

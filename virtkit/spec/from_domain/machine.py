@@ -82,7 +82,7 @@ def memory(reading: Reading) -> str | None:
         return None
     if size % sizes.MIB:
         reading.notes.append(f"that its memory is {sizes.format_size(size)}: it is whole MiB here")
-    return _whole(size)
+    return _in_mib(size)
 
 
 def maximum(reading: Reading) -> dict[str, Any]:
@@ -95,8 +95,8 @@ def maximum(reading: Reading) -> dict[str, Any]:
     if current is not None and current < most:
         answer["cpus"] = most
     size, now = _bytes(root, "memory"), _bytes(root, "currentMemory")
-    if 0 < now < size and _whole(now) != _whole(size):
-        answer["memory"] = _whole(size)
+    if 0 < now < size and _in_mib(now) != _in_mib(size):
+        answer["memory"] = _in_mib(size)
     return answer
 
 
@@ -106,7 +106,7 @@ def _bytes(root: etree._Element, path: str) -> int:
     return (number((root.findtext(path) or "").strip()) or 0) * _UNITS.get(unit, 0)
 
 
-def _whole(size: int) -> str:
+def _in_mib(size: int) -> str:
     """A size of memory as a spec has it, in whole MiB."""
     return sizes.format_size(-(-size // sizes.MIB) * sizes.MIB)
 
