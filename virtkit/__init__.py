@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         close,
         console,
         copy,
+        describe_domain,
         doctor,
         down,
         down_plan,
@@ -75,11 +76,12 @@ load_when_used(
     {
         "virtkit.api": (
             "Answer Check Event Execution GuestStatus HostChecks HostKeys HostStatus Inventory "
-            "Logs Orphan Plan Preparation PreparationTarget Report RunOptions Spec StoreEntry Verb "
-            "Vnc apply apply_refusal change_state check_hosts close console copy doctor down "
-            "down_plan down_refusal execute find_host_keys follow format_size forwarded_vnc "
-            "host_status image_list image_make image_remove inventory log_names logs orphans "
-            "plan playbook_logs prepare_host probe_machine provision read render_xml schema "
+            "Logs Orphan Plan Preparation PreparationTarget Report RunOptions Spec StoreEntry "
+            "Verb Vnc apply apply_refusal change_state check_hosts close console copy "
+            "describe_domain doctor down down_plan down_refusal execute find_host_keys follow "
+            "format_size forwarded_vnc host_status image_list image_make image_remove inventory "
+            "log_names logs orphans plan playbook_logs prepare_host probe_machine provision read "
+            "render_xml schema "
             "ssh ssh_config starter status trust_host vnc"
         ),
         "virtkit.errors": "Interrupted RequestError SpecErrors VirtkitError",
@@ -118,6 +120,7 @@ __all__ = [
     "close",
     "console",
     "copy",
+    "describe_domain",
     "doctor",
     "down",
     "down_plan",

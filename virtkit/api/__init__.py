@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ssh_refusal,
         vnc,
     )
+    from virtkit.api.describe import describe_domain
     from virtkit.api.doctor import Check, HostChecks, check_hosts, doctor
     from virtkit.api.host import Preparation, PreparationTarget, prepare_host, probe_machine
     from virtkit.api.host_keys import HostKeys, find_host_keys, trust_host
@@ -56,6 +57,7 @@ load_when_used(
         "virtkit.api.access": (
             "Execution Vnc console copy execute forwarded_vnc ssh ssh_refusal vnc"
         ),
+        "virtkit.api.describe": "describe_domain",
         "virtkit.api.doctor": "Check HostChecks check_hosts doctor",
         "virtkit.api.host": "Preparation PreparationTarget prepare_host probe_machine",
         "virtkit.api.host_keys": "HostKeys find_host_keys trust_host",
@@ -109,6 +111,7 @@ __all__ = [
     "close",
     "console",
     "copy",
+    "describe_domain",
     "doctor",
     "down",
     "down_plan",

@@ -13,7 +13,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "validate": ("info.validate", "Read and check the spec; touches nothing."),
     "render": ("info.render", "Print the libvirt XML that would be defined."),
     "schema": ("info.schema", "Print the spec's JSON Schema, for editors."),
-    "init": ("info.init", "Write a commented starter spec into this folder."),
+    "init": (
+        "info.init",
+        "Write a commented starter spec into this folder, or one that describes a libvirt domain.",
+    ),
     "plan": ("lifecycle.plan", "Show what up would change, and how disruptive each change is."),
     "up": (
         "lifecycle.up",

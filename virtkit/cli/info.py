@@ -3,6 +3,7 @@ which writes the starter spec."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,8 @@ from virtkit import api
 from virtkit.cli import output, output_hosts
 from virtkit.cli.arguments import DEFAULT_SPEC, Json, OnlySpec, SpecAndGuests
 from virtkit.cli.parser import Option, flag
-from virtkit.errors import RequestError
+from virtkit.errors import RequestError, from_os_error
+from virtkit.spec.files import STDIN
 
 
 def validate(*, chosen: OnlySpec, json: Json = False) -> None:
@@ -52,14 +54,57 @@ def schema(*, json: Json = False) -> None:
 
 
 def init(
+    file: Annotated[
+        str,
+        Option("-f", "--file", metavar="SPEC", help="The file to write (default: %(default)s)."),
+    ] = DEFAULT_SPEC,
     force: Annotated[bool, flag("--force", help="Overwrite the one that is there.")] = False,
+    domain: Annotated[
+        str | None,
+        Option(
+            "--from-domain",
+            metavar="NAME",
+            help="Describe this libvirt domain, which is only read; never overwrites a file.",
+        ),
+    ] = None,
+    connect: Annotated[
+        str | None,
+        Option(
+            "--connect", metavar="URI", help="The domain's libvirt (default: all of this machine)."
+        ),
+    ] = None,
 ) -> None:
-    """Write a commented starter spec into this folder."""
-    path = Path(DEFAULT_SPEC)
-    if path.exists() and not force:
-        raise RequestError(f"there is a {path} already", cure="edit it, or use --force")
-    path.write_text(api.starter())
-    output.line(f"wrote {path}; next: virtkit up")
+    """Write a commented starter spec into this folder, or one that describes a libvirt domain."""
+    if domain is None and connect is not None:
+        raise RequestError("--connect names no domain", cure="add --from-domain NAME")
+    if domain is not None and force:
+        raise RequestError(
+            "a domain's spec is never written over a file",
+            cure="leave out --force, and name another file: -f SPEC",
+        )
+    path = Path(file)
+    if file != STDIN and (path.exists() or path.is_symlink()) and not force:
+        cure = "edit it, or use --force" if domain is None else "name another file: -f SPEC"
+        raise RequestError(f"there is a {path} already", cure=cure)
+    text = api.starter() if domain is None else api.describe_domain(domain, connect or "")
+    if file == STDIN:
+        sys.stdout.write(text)
+        return
+    _write(path, text, over=force)
+    named = "" if file == DEFAULT_SPEC else f" {shlex.quote(file)}"
+    output.line(f"wrote {path}; next: virtkit {'up' if domain is None else 'plan'}{named}")
+
+
+def _write(path: Path, text: str, *, over: bool) -> None:
+    """Writes a file; one that somebody else made meanwhile stays."""
+    try:
+        with path.open("w" if over else "x", encoding="utf-8") as written:
+            written.write(text)
+    except FileExistsError as error:
+        cure = "name another file: -f SPEC"
+        raise RequestError(f"there is a {path} already", cure=cure) from error
+    except OSError as error:
+        raise from_os_error(f"{path} can't be written", error).as_type(RequestError) from error
 
 
 def status(

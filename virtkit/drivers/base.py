@@ -61,6 +61,7 @@ class Driver:
         virtualization: what kind it is, as the literature calls it.
         scheme: the libvirt URI's scheme.
         domain_type: ``<domain type=…>``.
+        os_type: what libvirt has under ``<os><type>``.
         template: the file under templates/ that renders its domain XML.
         machine: libvirt's name for the machine that the template states, where libvirt tells what
             such a one can have.
@@ -133,6 +134,7 @@ class Driver:
     virtualization: str
     scheme: str
     domain_type: str
+    os_type: str = "hvm"
     template: str
     machine: str = ""
     root: Literal["backed", "copied", "ext4"]

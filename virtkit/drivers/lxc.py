@@ -11,6 +11,7 @@ LXC = Driver(
     virtualization="shared kernel (system level)",
     scheme="lxc",
     domain_type="lxc",
+    os_type="exe",
     template="lxc.xml.j2",
     root="ext4",
     layered=True,

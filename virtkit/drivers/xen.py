@@ -34,6 +34,7 @@ XEN_PV = Driver(
     virtualization="paravirtualization",
     scheme="xen",
     domain_type="xen",
+    os_type="linux",
     template="xen-pv.xml.j2",
     root="copied",  # qcow2 would take a QEMU in dom0 for each disk
     seed="iso9660",
@@ -87,6 +88,7 @@ XEN_PVH = replace(
     XEN_PV,
     type="xen-pvh",
     virtualization="paravirtualization on hardware",
+    os_type="xenpvh",
     template="xen-pvh.xml.j2",
     check=_check("xenpvh", "PVH"),
 )
@@ -95,6 +97,7 @@ XEN_HVM = replace(
     XEN_PV,
     type="xen-hvm",
     virtualization="full virtualization on the Xen hypervisor",
+    os_type="hvm",
     template="xen-hvm.xml.j2",
     timeout_factor=4.0,
     check=_check("xenfv", "fully virtualized (HVM)"),

@@ -66,6 +66,7 @@ class Connections:
         uris: URI by scheme where it is not the usual one.
         remote: how another machine is reached; None for this one.
         prepare_command: the command that makes it a prepared host.
+        read_only: libvirt itself refuses whatever would change something there.
     """
 
     def __init__(
@@ -74,6 +75,8 @@ class Connections:
         uris: Mapping[str, str] | None = None,
         remote: Remote | None = None,
         prepare_command: str = PREPARE_LOCAL,
+        *,
+        read_only: bool = False,
     ) -> None:
         self.host = host
         self.remote = remote
@@ -86,6 +89,7 @@ class Connections:
         #: libvirtd's first two checks against a schema at once fail (libxml2 sets up its types)
         self.validating = threading.Lock()
         self._uris = dict(uris or {})
+        self._read_only = read_only
         self._threads = threading.local()
         self._idle: dict[str, list[libvirt.virConnect]] = {}
         self._sharing = threading.Lock()
@@ -193,7 +197,7 @@ class Connections:
             self._connect_to_host(self.remote)
         _run_events()
         answer: queue.SimpleQueue[libvirt.virConnect | Exception] = queue.SimpleQueue()
-        threading.Thread(target=_connect, args=(uri, answer), daemon=True).start()
+        threading.Thread(target=_connect, args=(uri, answer, self._read_only), daemon=True).start()
         try:
             result = answer.get(timeout=OPEN_TIMEOUT)
         except queue.Empty:
@@ -222,7 +226,8 @@ class Connections:
     def _open_error(self, scheme: str, error: libvirt.libvirtError) -> VirtkitError:
         """libvirt's own answer, where it opened no connection."""
         code, message = error.get_error_code(), error.get_error_message() or str(error)
-        if scheme in self._uris and urlsplit(self._uris[scheme]).netloc:  # another machine's
+        foreign = scheme not in self.schemes  # no driver of virtkit's
+        if scheme in self._uris and (foreign or urlsplit(self._uris[scheme]).netloc):
             local_cure = (
                 f"see what virsh says: {self.virsh_command(scheme)} uri; if it says the same, fix "
                 f"what it names on host {self.host}, then run again"
@@ -316,10 +321,12 @@ def close_all(timeout: float = 1.0) -> None:
         closing.join(timeout)
 
 
-def _connect(uri: str, answer: queue.SimpleQueue[libvirt.virConnect | Exception]) -> None:
+def _connect(
+    uri: str, answer: queue.SimpleQueue[libvirt.virConnect | Exception], read_only: bool
+) -> None:
     """Opens a connection with a keepalive; beside its caller, so that that one can stop waiting."""
     try:
-        opened = libvirt.open(uri)
+        opened = libvirt.openReadOnly(uri) if read_only else libvirt.open(uri)
         _keep_alive(opened)
     except libvirt.libvirtError as error:
         answer.put(error)

@@ -251,8 +251,10 @@ def _network_positions(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str,
 def _guest_positions(spec: model.Spec, name: str) -> dict[str, str]:
     """Where in the spec a guest stands (``""``), what it has of raw XML, and what it names of files
     and of what not every host has."""
-    keys = ("", "template", "devices", "kernel", "cdroms", "folders", "host_devices")
-    keys += ("cpu", "tpm", "firmware", "system")
+    keys = (
+        *("", "template", "devices", "kernel", "cdroms", "folders", "host_devices"),
+        *("cpu", "tpm", "firmware", "system"),
+    )
     plain = {key: spec.where(("guests", name, *filter(None, [key]))) for key in keys}
     return plain | existing_disks.positions(spec, name)
 

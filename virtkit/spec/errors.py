@@ -62,6 +62,8 @@ class Problems:
         self._errors: dict[tuple[int, int, int, str], RequestError] = {}
         self._unknown: set[Path] = set()
         self._sources: dict[str, int] = {}
+        #: Each with the path that it is about, in the order in which they were seen.
+        self.by_path: list[tuple[Path, Problem]] = []
 
     def in_document(self, document_problem: DocumentProblem) -> None:
         """Keeps a problem of the document; nothing more is said of a value that it hides."""
@@ -73,6 +75,7 @@ class Problems:
         """Keeps an error about what stands at ``mark``."""
         if any(path[:length] in self._unknown for length in range(len(path) + 1)):
             return
+        self.by_path.append((path, problem))
         error = error_at(mark, path, problem)
         source = self._sources.setdefault(mark.source, len(self._sources))
         self._errors.setdefault((source, mark.line, mark.column, problem.what), error)

@@ -29,6 +29,7 @@ from virtkit.spec.model import (
     Spec,
 )
 from virtkit.spec.nodes import Node
+from virtkit.spec.nodes import Path as KeyPath
 from virtkit.spec.positions import Positions
 from virtkit.spec.problem import Problem, quote
 from virtkit.spec.scalars import kind_of
@@ -82,18 +83,8 @@ def read_text(text: str, *, source: str, folder: Path) -> Spec:
 def read_files(files: Mapping[str, str], texts: Iterable[str], folder: Path) -> Spec:
     """The spec in the ``files``, a text by each one's name, and with what is set by ``texts``."""
     problems = Problems()
-    settings = read_settings(texts := tuple(texts), problems)
-    root = in_tree(read_tree(files, folder, problems), settings, problems)
-    source = next(iter(files))
-    draft = Draft(
-        name=_environment(root, problems, source, folder),
-        hosts=_hosts(root, problems),
-        images=_section(root, "images", Image, problems),
-        networks=_section(root, "networks", NetworkSpec, problems),
-        entries=read_entries(root, settings, folder, problems),
-    )
-    check(draft, problems)
-    host_parts.check(draft, folder, problems)
+    texts = tuple(texts)
+    root, draft = _draft(files, texts, folder, problems)
     problems.raise_all()
     spec = _spec(draft, folder, tuple(files), texts)
     merged_guests = {entry.base: entry.node for entry in draft.entries}
@@ -102,6 +93,35 @@ def read_files(files: Mapping[str, str], texts: Iterable[str], folder: Path) -> 
     unread = [(e, (*e.unread, *host_parts.missing(e, draft, folder))) for e in draft.entries]
     spec._unread = {guest.name: errors for e, errors in unread for guest in e.guests}
     return spec
+
+
+def find_problems(text: str, source: str, folder: Path) -> list[tuple[KeyPath, Problem]]:
+    """What is wrong with the spec in ``text``, each with its path; as ``read_text``.
+
+    Raises:
+        SpecErrors: it is no map of keys, or not YAML.
+    """
+    problems = Problems()
+    _draft({source: text}, (), folder, problems)
+    return problems.by_path
+
+
+def _draft(
+    files: Mapping[str, str], texts: Iterable[str], folder: Path, problems: Problems
+) -> tuple[Node, Draft]:
+    """The tree of a spec's files, and all that is in it, checked."""
+    settings = read_settings(texts, problems)
+    root = in_tree(read_tree(files, folder, problems), settings, problems)
+    draft = Draft(
+        name=_environment(root, problems, next(iter(files)), folder),
+        hosts=_hosts(root, problems),
+        images=_section(root, "images", Image, problems),
+        networks=_section(root, "networks", NetworkSpec, problems),
+        entries=read_entries(root, settings, folder, problems),
+    )
+    check(draft, problems)
+    host_parts.check(draft, folder, problems)
+    return root, draft
 
 
 def _environment(root: Node, problems: Problems, source: str, folder: Path) -> str:
