@@ -146,3 +146,37 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do
     late=$still
 done
 [ -z "${late:-}" ] || echo "virtkit: these disks did not mount:$late" >&2
+
+# --- Files and the login's password: each is given once, so that what the guest itself makes of it later stays.
+# The tokens of those that it has are in /var/lib/virtkit/given.
+given=
+failed=
+# has TOKEN: whether the guest was given it
+has() {
+    grep -qxF -e "$1" /var/lib/virtkit/given 2>/dev/null
+}
+# write PATH MODE OWNER: a file whose content comes from standard input, in base64
+write() {
+    if [ -d "$1" ]; then
+        echo "virtkit: $1 is a folder in the guest, and no file" >&2
+        return 1
+    fi
+    mkdir -p "$(dirname "$1")" && new=$(mktemp "$1.XXXXXX") || return 1
+    if base64 -d >"$new" && chown -h "$3" "$new" && chmod "$2" "$new" && mv "$new" "$1"; then
+        ! command -v restorecon >/dev/null || restorecon "$1" || true
+        return 0
+    fi
+    rm -f "$new"
+    echo "virtkit: $1 was not written" >&2
+    return 1
+}
+if grep -qs '^password:' /var/lib/virtkit/given; then
+    passwd -l "$user" >/dev/null || failed=yes
+fi
+if [ -n "$given" ]; then
+    # shellcheck disable=SC2086 # a list of words
+    (umask 077; printf '%s\n' $given | replace /var/lib/virtkit/given)
+else
+    rm -f /var/lib/virtkit/given
+fi
+[ -z "$failed" ] || exit 1

@@ -196,3 +196,47 @@ grow() {
     cat "$whole/size" >"$known"
 }
 grow /
+
+# --- Files and the login's password: each is given once, so that what the guest itself makes of it later stays.
+# The tokens of those that it has are in /var/lib/virtkit/given.
+given=
+failed=
+# has TOKEN: whether the guest was given it
+has() {
+    grep -qxF -e "$1" /var/lib/virtkit/given 2>/dev/null
+}
+# write PATH MODE OWNER: a file whose content comes from standard input, in base64
+write() {
+    if [ -d "$1" ]; then
+        echo "virtkit: $1 is a folder in the guest, and no file" >&2
+        return 1
+    fi
+    mkdir -p "$(dirname "$1")" && new=$(mktemp "$1.XXXXXX") || return 1
+    if base64 -d >"$new" && chown -h "$3" "$new" && chmod "$2" "$new" && mv "$new" "$1"; then
+        ! command -v restorecon >/dev/null || restorecon "$1" || true
+        return 0
+    fi
+    rm -f "$new"
+    echo "virtkit: $1 was not written" >&2
+    return 1
+}
+if grep -qs '^password:' /var/lib/virtkit/given; then
+    passwd -l "$user" >/dev/null || failed=yes
+fi
+if [ -n "$given" ]; then
+    # shellcheck disable=SC2086 # a list of words
+    (umask 077; printf '%s\n' $given | replace /var/lib/virtkit/given)
+else
+    rm -f /var/lib/virtkit/given
+fi
+[ -z "$failed" ] || exit 1
+
+# --- Folders of the host: /etc/fstab has those that the spec gives, and lines of others stay
+if [ -e /etc/fstab ]; then
+    while read -r tag path _ options _; do
+        case $tag,$options in folder-*,*x-virtkit*) ;; *) continue ;; esac
+        case ' ' in *" $tag "*) continue ;; esac
+        ! findmnt -n "$path" >/dev/null || umount "$path"
+        sed -i "/^$tag[[:space:]]/d" /etc/fstab
+    done </etc/fstab
+fi
