@@ -67,6 +67,7 @@ def check(plan: Plan, spec: Spec, host: Host) -> None:
         try:
             if isinstance(change.desired, Guest):
                 _check_files(change.desired)
+                _check_discs(change, change.desired)
                 _check_programs(change.desired)
             if isinstance(change.desired, ImageRef):
                 images.check(host, change.desired, spec.folder)
@@ -113,5 +114,11 @@ def _check_files(guest: Guest) -> None:
         images.check_boot(_file(guest, guest.spec.kernel.path), "kernel")
         if guest.spec.kernel.initrd:
             images.check_boot(_file(guest, guest.spec.kernel.initrd), "initrd")
-    for path in guest.spec.cdroms:
-        images.check_disc(_file(guest, path, "cdroms"))
+
+
+def _check_discs(change: Change, guest: Guest) -> None:
+    """The discs that are to be copied; of one that is in its drive nobody needs the file."""
+    discs = any(each.field.startswith(("cdroms", "volume")) for each in change.reasons)
+    if discs or change.action != "update":
+        for path in guest.spec.cdroms:
+            images.check_disc(_file(guest, path, "cdroms"))

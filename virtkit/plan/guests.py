@@ -274,7 +274,13 @@ class _Comparison:
             answer.append(reason)
         every = _unique([*answer, *self._traceless(fields)])
         names = [each.field for each in every]
-        return [each for each in every if not _is_covered_by_parts(each.field, names)]
+        staged = staged_causes(self._current)
+        return [
+            each
+            for each in every
+            if not _is_covered_by_parts(each.field, names)
+            and (each.field in staged or not _is_seen_with(each.field, names))
+        ]
 
     def _traceless(self, fields: set[str]) -> Iterable[FieldChange]:
         """What was staged and can't be seen in the running guest's XML."""
@@ -373,9 +379,13 @@ def _explained(field: str, fields: set[str]) -> bool:
 
 def _is_covered_by_parts(field: str, fields: Sequence[str]) -> bool:
     """Whether a list of devices differs only in those of its devices that are named."""
-    row = row_of(field)
-    lists = tuple(f"{each}." for each in (field, *row.beside))
-    return "." not in field and row.action == "plug" and any(e.startswith(lists) for e in fields)
+    is_list = "." not in field and row_of(field).action == "plug"
+    return is_list and any(each.startswith(f"{field}.") for each in fields)
+
+
+def _is_seen_with(field: str, fields: Sequence[str]) -> bool:
+    """Whether a field differs only because another one that is named does."""
+    return any(each.partition(".")[0] in row_of(field).beside for each in fields)
 
 
 def _reason(difference: FieldDifference) -> FieldChange:

@@ -8,6 +8,7 @@ from virtkit.apply.hotplug import ACTIONS
 from virtkit.drivers import DRIVERS, KVM, LXC, QEMU
 from virtkit.drivers.effects import ORDER, Effect, worst
 from virtkit.drivers.fields import (
+    DEVICE_LISTS,
     FIELDS,
     FIELDS_BY_PATH,
     FOLLOWED,
@@ -26,6 +27,7 @@ NAMES = {
     *(f"graphics.{name}" for name in Graphics.model_fields if name != "kind"),
     *(f"disks.{name}" for name in Disk.model_fields if name != "name"),
     *(f"networks.{name}" for name in InterfaceSpec.model_fields if name != "name"),
+    "cdroms.disc",  # an entry is the path alone
 }
 
 
@@ -106,7 +108,7 @@ def test_field_at(path: str, field: str) -> None:
 def named(key: str) -> str:
     """A reason's field for a key of the table."""
     first, *rest = key.split(".")
-    return ".".join([first, "NAME", *rest]) if first in ("disks", "networks") else key
+    return ".".join([first, "NAME", *rest]) if first in DEVICE_LISTS else key
 
 
 @pytest.mark.parametrize(
