@@ -20,7 +20,7 @@ from integration.edits import Edits, document, editing, lives, why
 from integration.lab import POOL, domains, run, virsh
 
 WORD, TOKEN = f"word of {uuid.uuid4().hex}: it's $(a)", uuid.uuid4().hex
-BLOB = os.urandom(380_000)
+BLOB = os.urandom(250_000)
 MOTD = {"path": "/etc/motd", "content": "hello é\n"}
 FILES: list[dict[str, Any]] = [
     MOTD,
