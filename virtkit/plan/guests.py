@@ -152,10 +152,20 @@ class _Comparison:
         effect = self._guest.driver.effect(name, less=numbers and new < old)
         if effect == "live" and numbers and self._drift_check.exceeds_max(name, new):
             effect = "restart"
-        if effect == "live" and not (self._guest.plugs(name) or numbers):
+        if effect == "live" and not self._plugs(name):
             effect = "restart"
         off = self._current.state == "stopped" and name != "autostart"
         return "next-boot" if off and effect in ("live", "restart") else effect
+
+    def _plugs(self, name: str) -> bool:
+        """Whether a disk that comes or goes does so while the guest runs, by its bus."""
+        kind, _, disk = name.partition(".")
+        if kind != "disks" or "." in disk:
+            return True
+        buses = {each.bus for each in self._guest.disks if each.name == disk}
+        buses.add(self._drift_check.disk_bus(f"{self._guest.domain}-{disk}"))
+        known = self._guest.driver.buses
+        return all(known[each].plugs for each in buses if each in known)
 
     def _replaced(self, base: Change, changes: Sequence[FieldChange]) -> Change:
         disks = {volume.name for volume in self._guest.volumes if volume.role == "disk"}
