@@ -145,7 +145,7 @@ class Hotplug:
     def _is_live_device(self, device: etree._Element) -> bool:
         target = device.find("target") if device.tag == "disk" else None
         bus = self._driver.buses.get(target.get("bus", "")) if target is not None else None
-        if bus is not None and not bus.plugs:
+        if bus is not None and not bus.hotplug:
             return False
         return self._is_live_field(_DEVICES[str(device.tag)])
 

@@ -152,20 +152,10 @@ class _Comparison:
         effect = self._guest.driver.effect(name, less=numbers and new < old)
         if effect == "live" and numbers and self._drift_check.exceeds_max(name, new):
             effect = "restart"
-        if effect == "live" and not self._plugs(name):
+        if effect == "live" and _needs_cold_plug(name, self._guest, self._drift_check):
             effect = "restart"
         off = self._current.state == "stopped" and name != "autostart"
         return "next-boot" if off and effect in ("live", "restart") else effect
-
-    def _plugs(self, name: str) -> bool:
-        """Whether a disk that comes or goes does so while the guest runs, by its bus."""
-        kind, _, disk = name.partition(".")
-        if kind != "disks" or "." in disk:
-            return True
-        buses = {each.bus for each in self._guest.disks if each.name == disk}
-        buses.add(self._drift_check.disk_bus(f"{self._guest.domain}-{disk}"))
-        known = self._guest.driver.buses
-        return all(known[each].plugs for each in buses if each in known)
 
     def _replaced(self, base: Change, changes: Sequence[FieldChange]) -> Change:
         disks = {volume.name for volume in self._guest.volumes if volume.role == "disk"}
@@ -377,6 +367,17 @@ def _values(difference: FieldDifference) -> tuple[Any, Any]:
 
 def _number(text: str | None) -> int | str | None:
     return int(text) if text and text.isdigit() else text
+
+
+def _needs_cold_plug(name: str, guest: Guest, drift_check: DriftCheck) -> bool:
+    """Whether a disk that comes or goes is on a bus where none does while the guest runs."""
+    kind, _, disk = name.partition(".")
+    if kind != "disks" or "." in disk:
+        return False
+    buses = {each.bus for each in guest.disks if each.name == disk}
+    buses.add(drift_check.disk_bus(f"{guest.domain}-{disk}"))
+    known = guest.driver.buses
+    return any(not known[each].hotplug for each in buses if each in known)
 
 
 def _unique(reasons: Iterable[FieldChange]) -> list[FieldChange]:
