@@ -194,7 +194,7 @@ class Hotplug:
         is_drive = device.get("device") == "cdrom"
         target = device.find("target") if device.tag == "disk" else None
         bus = self._driver.buses.get(target.get("bus", "")) if target is not None else None
-        if bus is not None and not bus.plugs and not is_drive:
+        if bus is not None and not bus.hotplug and not is_drive:
             return False
         field = "cdroms.NAME" if is_drive else _DEVICES[str(device.tag)]
         needed = row_of(field).started_with

@@ -40,12 +40,12 @@ class Bus:
     Attributes:
         prefix: of the disks' targets in the domain XML.
         device: what the guest calls a disk, by its ``{name}`` (its serial) or its ``{target}``.
-        plugs: whether a running guest can be given a disk there.
+        hotplug: whether a running guest can be given a disk there.
     """
 
     prefix: str
     device: str
-    plugs: bool = True
+    hotplug: bool = True
 
 
 #: The bus of most virtual machines' disks.

@@ -18,7 +18,7 @@ QEMU = Driver(
     buses={
         **VIRTIO,
         "scsi": Bus("sd", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{name}"),
-        "sata": Bus("sd", "/dev/disk/by-id/ata-QEMU_HARDDISK_{name}", plugs=False),
+        "sata": Bus("sd", "/dev/disk/by-id/ata-QEMU_HARDDISK_{name}", hotplug=False),
     },
     existing=("file", "block", "volume"),
     existing_formats=("raw", "qcow2"),

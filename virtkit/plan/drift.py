@@ -109,6 +109,15 @@ class DriftCheck:
             return False
         return diff.element_at(self._live, place) is None
 
+    def disk_bus(self, volume: str) -> str:
+        """The bus on which the running guest has a volume; empty where it has none of that name."""
+        for disk in self._live.iterfind("./devices/disk") if self._live is not None else ():
+            source, target = disk.find("source"), disk.find("target")
+            path = source.get("file", "") if source is not None else ""
+            if path.rpartition("/")[2] == volume and target is not None:
+                return target.get("bus", "")
+        return ""
+
     @functools.cached_property
     def _live_differences(self) -> list[Difference]:
         if self._live is None:

@@ -148,7 +148,7 @@ class _Comparison:
             effect = "restart"
         if effect == "live" and self._drift_check.needs_start(name):
             effect = "restart"
-        if effect == "live" and not (self._guest.plugs(name) or numbers):
+        if effect == "live" and _needs_cold_plug(name, self._guest, self._drift_check):
             effect = "restart"
         off = self._current.state == "stopped" and name != "autostart"
         return "next-boot" if off and effect in ("live", "restart") else effect
@@ -403,6 +403,17 @@ def _values(difference: FieldDifference) -> tuple[Any, Any]:
 
 def _number(text: str | None) -> int | str | None:
     return int(text) if text and text.isdigit() else text
+
+
+def _needs_cold_plug(name: str, guest: Guest, drift_check: DriftCheck) -> bool:
+    """Whether a disk that comes or goes is on a bus where none does while the guest runs."""
+    kind, _, disk = name.partition(".")
+    if kind != "disks" or "." in disk:
+        return False
+    buses = {each.bus for each in guest.disks if each.name == disk}
+    buses.add(drift_check.disk_bus(f"{guest.domain}-{disk}"))
+    known = guest.driver.buses
+    return any(not known[each].hotplug for each in buses if each in known)
 
 
 def _unique(reasons: Iterable[FieldChange]) -> list[FieldChange]:

@@ -297,13 +297,6 @@ class Guest:
         """The devices of the host that it gets: kind, and what each is made of."""
         return tuple(device(each) for each in self.spec.host_devices)
 
-    def plugs(self, field: str) -> bool:
-        """Whether the disk that a reason's ``field`` is about, if it is about one as a whole, can
-        be given to a running guest by its bus."""
-        kind, _, name = field.partition(".")
-        buses = [each.bus for each in self.disks if kind == "disks" and each.name == name]
-        return all(self.driver.buses[each].plugs for each in buses)
-
     def volume(self, role: str) -> Volume | None:
         """The first volume with ``role``."""
         return next((each for each in self.volumes if each.role == role), None)
