@@ -207,3 +207,16 @@ def test_each_driver_says_its_kind_of_domain() -> None:
     for name in ("kvm", "qemu", "lxc", "xen-pv", "xen-pvh", "xen-hvm", "uml"):
         template = (Path(__file__).parents[3] / "templates" / DRIVERS[name].template).read_text()
         assert f">{kinds[name][1]}</type>" in template or "<type>exe</type>" in template
+
+
+def test_one_key_that_is_refused_takes_no_others_with_it() -> None:
+    xml = (
+        "<domain type='kvm'><os><type>hvm</type></os><devices><disk type='block'>"
+        "<driver io='native'/><source dev='/dev/vg/a'/><target dev='sda' bus='scsi'/>"
+        "</disk></devices></domain>"
+    )
+    known = DomainFacts(name="a", uri="qemu:///system", xml=xml, disk_sizes={"sda": 1 << 30})
+    text = describe(known)
+    guest = read_text(text, source="virtkit.yaml", folder=Path("/specs")).guests["a"]
+    assert (guest.disk.bus, guest.disk.io) == ("scsi", None)
+    assert "#   guests.a.disk.io: native\n" in text

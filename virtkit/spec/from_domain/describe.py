@@ -41,6 +41,8 @@ _IDENTITY = {
     "graphics": ("type",),
     "hostdev": ("mode", "type", "managed"),
 }
+#: Keys of a guest's parts without which they would be something else.
+_NEEDED = ("name", "size", "existing", "kind", "path")
 #: What may hold secrets or is long: it is named only.
 _NAMED_ONLY = ("sysinfo", "metadata", "launchSecurity")
 
@@ -140,16 +142,35 @@ def describe(facts: DomainFacts) -> str:
     draft = _read(reading)
     drop_usual(reading)
     for _ in range(_MOST_REFUSALS):
-        problems = find_problems("\n".join(yaml_lines.block(draft.spec)), "", FilePath("/"))
+        problems = _problems(draft.spec)
         if not problems:
             return "\n".join(_lines(reading, draft)) + "\n"
         path, problem = problems[0]
-        draft.refuse(path, _reason(problem))
+        draft.refuse(_smallest(draft.spec, path), _reason(problem))
     raise VirtkitError(
         "the domain can't be described",
         why=f"more than {_MOST_REFUSALS} of its values stand in no spec",
         cure="write its spec by hand: virtkit init",
     )
+
+
+def _problems(spec: dict[str, Any]) -> list[tuple[Path, Problem]]:
+    """What is wrong with the keys of a spec."""
+    return find_problems("\n".join(yaml_lines.block(spec)), "", FilePath("/"))
+
+
+def _smallest(spec: dict[str, Any], path: Path) -> Path:
+    """The path of the one key of a part of a guest, without which nothing is wrong with that part;
+    where no single key is, of the part."""
+    value = _at(spec, path)
+    if len(path) < 3 or path[0] != "guests" or not isinstance(value, dict):
+        return path
+    for key in reversed(value):
+        trial = deepcopy(spec)
+        del _at(trial, path)[key]
+        if key not in _NEEDED and path not in [each for each, _ in _problems(trial)]:
+            return (*path, key)
+    return path
 
 
 def _reason(problem: Problem) -> str:
