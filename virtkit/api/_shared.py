@@ -14,7 +14,11 @@ def with_shared(facts: HostFacts, spec: Spec, host: Host) -> HostFacts:
     """The facts with what is known of what the spec's guests are given of the host."""
     folders = {shared.path_on_host(spec, e, None) for g in spec.guests.values() for e in g.folders}
     devices = {each for guest in spec.guests.values() for each in guest.host_devices}
-    return host.with_shared(facts, folders, devices) if folders or devices else facts
+    if not folders and not devices:
+        return facts
+    from virtkit.host import further_facts
+
+    return further_facts.with_shared(facts, host.connections, folders, devices)
 
 
 def shared_checks(host: Host) -> Iterator[tuple[str, bool | None, str, str]]:

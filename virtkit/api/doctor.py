@@ -19,7 +19,7 @@ from virtkit.api.orphans import down_command
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts, MachineFacts, version_text
-from virtkit.host import Host, firewall, schemas
+from virtkit.host import Host, firewall, further_facts, schemas
 from virtkit.spec import Spec
 from virtkit.state.observed import Observed, ObservedGuest
 from virtkit.system import commands
@@ -143,7 +143,7 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
         checks.append(Check("kvm probe", facts.kvm.works or None, f"just now: {facts.kvm.why}"))
     checks += _libvirt(facts, host)
     checks += _types(facts)
-    checks += _machines(host.with_abilities(facts))
+    checks += _machines(further_facts.with_abilities(facts, host.connections))
     checks += _containers(facts, host)
     checks += _preparation(facts, host)
     if not DRIVERS["qemu"].check(facts):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 
 from virtkit import access
@@ -27,6 +24,7 @@ from virtkit.api._observation import (
     ask_each,
     check_request,
 )
+from virtkit.api._own_files import owned_by_another, with_kernels, with_keys
 from virtkit.api._placement import (
     ChosenHosts,
     check_moves,
@@ -48,15 +46,13 @@ from virtkit.facts import HostFacts
 from virtkit.host import Host
 from virtkit.plan import Plan, UnknownGuest, diff, host_abilities, joined, select, with_after
 from virtkit.plan.resolve import resolve
-from virtkit.spec import Spec
-from virtkit.spec.command import split_files
+from virtkit.spec import GuestSpec, Spec
 from virtkit.state import public_keys, record_text
 from virtkit.state.desired import (
     Confinement,
     Decided,
     DecidedGuest,
     Desired,
-    Guest,
     image_identity,
 )
 from virtkit.state.observed import Observed
@@ -310,6 +306,19 @@ def _with_dependencies(spec: Spec, guests: Sequence[str]) -> set[str] | None:
     return with_after(select(guests, groups, bases), after)
 
 
+def _with_abilities(facts: HostFacts, host: Host, guests: Sequence[GuestSpec]) -> HostFacts:
+    """The facts with what only some guests ask for: the host's disks, and what its virtual machines
+    can have."""
+    disks = {name for each in guests for name in each.existing}
+    asks = any(map(host_abilities.asks, guests))
+    if not disks and not asks:
+        return facts
+    from virtkit.host import further_facts
+
+    facts = further_facts.with_disk_sources(facts, host.connections, disks)
+    return further_facts.with_abilities(facts, host.connections) if asks else facts
+
+
 def _desired(
     spec: Spec,
     host: Host,
@@ -327,85 +336,10 @@ def _desired(
         for each in looked_at
     ):
         facts = facts if facts.kvm else host.with_kvm(facts, say)
-    facts = host.with_disk_sources(facts, {name for each in looked_at for name in each.existing})
-    facts = with_shared(facts, spec, host)
-    if any(map(host_abilities.asks, looked_at)):
-        facts = host.with_abilities(facts)
+    facts = with_shared(_with_abilities(facts, host, looked_at), spec, host)
     desired = with_kernels(resolve(spec, facts, kept), observed, only)
     desired = with_playbooks(desired, spec, only)
-    return facts, with_keys(desired, only, shared=_owned_by_another(path_of(spec)))
-
-
-def with_keys(desired: Desired, only: Collection[str] | None, *, shared: bool) -> Desired:
-    """The guests with what is in the files that their ``ssh_keys`` name now: another key may have
-    the old one's name.
-
-    Args:
-        shared: the spec's file is another user's, as it is under sudo. Then the caller's home is
-            not the one that its owner meant, and a guest keeps the keys that it has from there.
-    """
-    return replace(
-        desired,
-        guests=tuple(
-            replace(each, keys=_keys(each, shared))
-            if each.spec.ssh_keys is not None and (only is None or each.name in only)
-            else each
-            for each in desired.guests
-        ),
-    )
-
-
-def _owned_by_another(path: str) -> bool:
-    try:
-        files = [Path(each) for each in split_files(path) if each.startswith("/")]
-        return any(each.stat().st_uid != os.geteuid() for each in files)
-    except OSError:  # it is gone meanwhile
-        return False
-
-
-def _keys(guest: Guest, shared: bool) -> tuple[str, ...] | None:
-    """The keys that the spec names; None where they can't be read, or where nobody knows whose they
-    are: whether they are needed, others tell."""
-    if shared and any(each.startswith("~/") for each in guest.spec.ssh_keys or ()):
-        return None
-    try:
-        return None if not guest.has_seed else public_keys.canonical(access.authorized_keys(guest))
-    except RequestError:
-        return None
-
-
-def with_kernels(desired: Desired, observed: Observed, only: Collection[str] | None) -> Desired:
-    """The guests with what is in their own kernels' files now: part of what is asked for, since a
-    new kernel mostly has the old one's name."""
-    current = observed.guests_of(desired.environment)
-    guests = []
-    for each in desired.guests:
-        kernel = each.requested.get("kernel")
-        if kernel and (only is None or each.name in only):
-            old = (
-                current[each.name].record.requested.get("kernel") if each.name in current else {}
-            ) or {}
-            if content := _content(each) or old.get("content", ""):
-                kernel = {**kernel, "content": content}
-            each = replace(each, requested={**each.requested, "kernel": kernel})
-        guests.append(each)
-    return replace(desired, guests=tuple(guests))
-
-
-def _content(guest: Guest) -> str:
-    """A digest of the guest's own kernel and initrd; empty where one can't be read: whether it is
-    needed, others tell."""
-    digest = hashlib.sha256()
-    paths = [Path(each.source).expanduser() for each in guest.volumes if each.content == "file"]
-    try:
-        for path in paths:
-            if not path.is_file():
-                return ""
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    except OSError:
-        return ""
-    return digest.hexdigest()[:20]
+    return facts, with_keys(desired, only, shared=owned_by_another(path_of(spec)))
 
 
 def decided(spec: Spec, observed: Observed) -> Decided:

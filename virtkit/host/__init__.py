@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -87,18 +87,6 @@ class Host:
         self.connections.any()
         return observe.facts(self.connections, self.schemes, self.storage.describe())
 
-    def with_disk_sources(self, facts: HostFacts, names: Collection[str]) -> HostFacts:
-        """The same facts with the disks that specs name, each a path or ``POOL/VOLUME``.
-
-        Raises:
-            VirtkitError: the host was not reached.
-        """
-        if not names:
-            return facts
-        from virtkit.host import disk_sources
-
-        return replace(facts, disk_sources=disk_sources.find(self.connections, names))
-
     def with_kvm(
         self, facts: HostFacts, say: Callable[[str], None], *, refresh: bool = False
     ) -> HostFacts:
@@ -120,29 +108,6 @@ class Host:
             self.connections, facts.pool.path, self.images_lock, say, refresh=refresh
         )
         return replace(facts, kvm=kvm)
-
-    def with_shared(
-        self, facts: HostFacts, folders: Iterable[str], devices: Iterable[str]
-    ) -> HostFacts:
-        """The same facts with what is known of folders and devices of the host.
-
-        Raises:
-            VirtkitError: ssh does not get there.
-        """
-        from virtkit.host import shared
-
-        return replace(facts, shared=shared.shared(self.connections, folders, devices))
-
-    def with_abilities(self, facts: HostFacts) -> HostFacts:
-        """The same facts with what the host's virtual machines can have, and which CPUs are online;
-        as far as libvirt tells."""
-        from virtkit.host import machine_facts
-
-        return replace(
-            facts,
-            machines=machine_facts.machines(self.connections, facts),
-            cpu_numbers=machine_facts.cpu_numbers(self.connections, facts),
-        )
 
     def storage_at(self, folder: str) -> Storage:
         """The pool that keeps its volumes in this folder; the spec's own where it does.

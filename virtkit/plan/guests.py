@@ -144,11 +144,10 @@ class _Comparison:
         """What it costs this guest, in the state that it is in."""
         numbers = isinstance(old, int) and isinstance(new, int)
         effect = self._guest.driver.effect(name, less=numbers and new < old)
-        if effect == "live" and numbers and self._drift_check.exceeds_max(name, new):
-            effect = "restart"
-        if effect == "live" and self._drift_check.needs_start(name):
-            effect = "restart"
-        if effect == "live" and _needs_cold_plug(name, self._guest, self._drift_check):
+        check = self._drift_check
+        too_much = numbers and check.exceeds_max(name, new)
+        needs_start = check.needs_start(name) or _needs_cold_plug(name, self._guest, check)
+        if effect == "live" and (too_much or needs_start):
             effect = "restart"
         off = self._current.state == "stopped" and name != "autostart"
         return "next-boot" if off and effect in ("live", "restart") else effect

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from ipaddress import IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal, NamedTuple
 
 from virtkit.spec import model
 from virtkit.state import addresses
-from virtkit.state.desired import Guest
+from virtkit.state.desired import Guest, Interface
 
 
 def with_network(interface: model.InterfaceSpec, network: model.NetworkSpec) -> model.InterfaceSpec:
@@ -106,3 +106,60 @@ def mtu_note(guest: Guest) -> str:
             f"them no other: {guest.confinement.why} (`virtkit doctor` says how to fix it)"
         )
     return ""
+
+
+def interfaces_of(
+    environment: str,
+    guest: model.GuestSpec,
+    macs: Mapping[tuple[str, int], str],
+    used: Mapping[str, model.NetworkSpec],
+    subnets: Mapping[str, str],
+    interface_addresses: Mapping[tuple[str, int], str],
+) -> tuple[Interface, ...]:
+    """A guest's interfaces."""
+    return tuple(
+        _interface(
+            environment, guest, index, macs[guest.name, index], used, subnets, interface_addresses
+        )
+        for index in range(len(guest.interfaces))
+    )
+
+
+def _interface(
+    environment: str,
+    guest: model.GuestSpec,
+    index: int,
+    mac: str,
+    used: Mapping[str, model.NetworkSpec],
+    subnets: Mapping[str, str],
+    interface_addresses: Mapping[tuple[str, int], str],
+) -> Interface:
+    interface = guest.interfaces[index]
+    network = used[interface.name]
+    address = interface_addresses.get((guest.name, index), "")
+    cidr = subnets.get(interface.name, "")
+    place6 = ipv6_place(interface, network, mac)
+    static = gateway = ""
+    dns: tuple[str, ...] = ()
+    if address and cidr and network.static:
+        static = f"{address}/{IPv4Network(cidr).prefixlen}"
+        own = str(IPv4Network(cidr)[1]) if network.managed else ""
+        gateway = network.gateway or (own if network.mode != "isolated" else "")
+        dns = network.dns or ((own,) if own else ())
+    kind, source = place_of(interface.name, network, environment)
+    return Interface(
+        network=interface.name,
+        kind=kind,
+        source=source,
+        mac=mac,
+        address=address,
+        static=static,
+        gateway=gateway,
+        dhcp=not static and network.cidr is not False,
+        address6=place6.address,
+        static6=place6.static,
+        gateway6=place6.gateway,
+        dns=dns or ipv6_servers(network),
+        domain=network.domain or "",
+        options=with_network(interface, network),
+    )

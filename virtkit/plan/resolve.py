@@ -7,7 +7,6 @@ an object that exists (type, subnet, address, image content) is kept.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Network
 from typing import Any
 
 from virtkit import drivers
@@ -17,12 +16,9 @@ from virtkit.errors import RequestError
 from virtkit.facts import HostFacts
 from virtkit.plan import existing_disks, shared
 from virtkit.plan.interfaces import (
-    ipv6_place,
-    ipv6_servers,
-    place_of,
+    interfaces_of,
     requested_networks,
     served_folder,
-    with_network,
 )
 from virtkit.spec import model
 from virtkit.spec.defaults import completed
@@ -33,7 +29,6 @@ from virtkit.state.desired import (
     Desired,
     Guest,
     ImageRef,
-    Interface,
     Network,
     Reservation,
     digest,
@@ -76,17 +71,8 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                 folder=facts.pool.path,
                 source_folder=str(spec.folder),
                 image=_image(spec, guest, decided),
-                interfaces=tuple(
-                    _interface(
-                        spec.name,
-                        guest,
-                        index,
-                        macs[name, index],
-                        used,
-                        subnets,
-                        interface_addresses,
-                    )
-                    for index in range(len(guest.interfaces))
+                interfaces=interfaces_of(
+                    spec.name, guest, macs, used, subnets, interface_addresses
                 ),
                 requested=requested(spec, guest, recorded, facts),
                 folders=tuple(shared.folders(spec, guest, driver, facts)),
@@ -371,46 +357,6 @@ def _interface_addresses(
             subnets[name], wanted, kept=kept, held=held | named, dynamic=dynamic
         )
     return answer
-
-
-def _interface(
-    environment: str,
-    guest: model.GuestSpec,
-    index: int,
-    mac: str,
-    used: Mapping[str, model.NetworkSpec],
-    subnets: Mapping[str, str],
-    interface_addresses: Mapping[tuple[str, int], str],
-) -> Interface:
-    interface = guest.interfaces[index]
-    network = used[interface.name]
-    address = interface_addresses.get((guest.name, index), "")
-    cidr = subnets.get(interface.name, "")
-    place6 = ipv6_place(interface, network, mac)
-    static = gateway = ""
-    dns: tuple[str, ...] = ()
-    if address and cidr and network.static:
-        static = f"{address}/{IPv4Network(cidr).prefixlen}"
-        own = str(IPv4Network(cidr)[1]) if network.managed else ""
-        gateway = network.gateway or (own if network.mode != "isolated" else "")
-        dns = network.dns or ((own,) if own else ())
-    kind, source = place_of(interface.name, network, environment)
-    return Interface(
-        network=interface.name,
-        kind=kind,
-        source=source,
-        mac=mac,
-        address=address,
-        static=static,
-        gateway=gateway,
-        dhcp=not static and network.cidr is not False,
-        address6=place6.address,
-        static6=place6.static,
-        gateway6=place6.gateway,
-        dns=dns or ipv6_servers(network),
-        domain=network.domain or "",
-        options=with_network(interface, network),
-    )
 
 
 def _networks(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import samples
 
-from virtkit.api.plan import with_kernels
+from virtkit.api._own_files import with_kernels
 from virtkit.plan import Change, Plan, diff
 from virtkit.plan.resolve import resolve
 from virtkit.state.desired import Desired
