@@ -130,7 +130,7 @@ def image_remove(
         for each in removed:
             host = next(host for host in observation.hosts if host.name == each.host)
             identities = images.delete(host, each.content)
-            for identity in identities if not observation.unanswered else ():
+            for identity in (*identities, each.content) if not observation.unanswered else ():
                 images.forget(identity)
     for each in entries:
         if each.users and _matches(name, each):

@@ -247,9 +247,9 @@ def _plan_host(
         restart=restart,
         facts=facts,
     )
-    check(plan, part, host)
+    made = check(plan, part, host)
     restored = restored_images(plan, desired, damaged, chosen)
-    notes = (*plan.notes, *_dnsmasq_notes(host, facts, part, host_state.observed))
+    notes = (*plan.notes, *made, *_dnsmasq_notes(host, facts, part, host_state.observed))
     return replace(plan, changes=(*pool, *restored, *plan.changes), notes=notes)
 
 

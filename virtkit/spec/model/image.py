@@ -36,18 +36,25 @@ class Image(Model):
     build: Build | None = Field(
         default=None, description="Build it here; runs on every guest type."
     )
-    url: Url | None = Field(default=None, description="Fetch it: http, https or file.")
-    sha256: Sha256 | None = Field(default=None, description="The digest of what `url` gives.")
+    url: Url | None = Field(
+        default=None, description="Fetch it: http, https or file; unpacked as for `path`."
+    )
+    sha256: Sha256 | None = Field(
+        default=None, description="The digest of what `url` gives, packed as it is."
+    )
     checksums: Url | None = Field(
         default=None,
-        description="The URL of a file with its digest: SHA256SUMS, SHA512SUMS, FILE.sha256, …",
+        description="The URL of a file with its digest: SHA256SUMS, SHA512SUMS, FILE.sha256, … "
+        "Lines as GNU and BSD write them; a signature around them is not checked.",
     )
     fetch: Literal["local", "host"] | None = Field(
         default=None,
         description="Who fetches what `url` gives: this machine, or each host for itself.",
     )
     path: HostPath | None = Field(
-        default=None, description="A qcow2 or raw file, from the spec's folder."
+        default=None,
+        description="A file, from the spec's folder: a qcow2 or raw disk, one packed with gz, xz, "
+        "bz2 or zst, a vmdk, vdi or vhdx, an ova or one of Vagrant's boxes for libvirt.",
     )
 
     @model_validator(mode="after")
