@@ -438,7 +438,7 @@ def decided(spec: Spec, observed: Observed) -> Decided:
 
 def _by_path(spec: Spec) -> set[str]:
     """Identities of images that are files: their content is read again for each new guest."""
-    entries = (each for each in spec.images.values() if each.path is not None)
+    entries = (each for each in spec.images.values() if each.file is not None)
     return {image_identity(each) for each in entries}
 
 

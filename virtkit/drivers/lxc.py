@@ -45,7 +45,8 @@ LXC = Driver(
         "hardened": _FEW_RIGHTS,
         "privileged": (),
     },
-    needs_built_image=True,
+    images=("built", "rootfs"),
+    other_images="it needs a root file system, and a disk has partitions and a boot loader",
     buses={},
     capabilities=(
         "sys_admin",  # the image's init drops it before it hands over

@@ -64,7 +64,8 @@ XEN_PV = Driver(
         "sound": "virtkit gives Xen's guests no sound card",
         "graphics": "virtkit gives Xen's guests a console and no display",
     },
-    needs_built_image=True,  # nothing boots a disk's own boot loader
+    images=("built",),
+    other_images="Xen is given the kernel that lies beside an image, and this one has none",
     buses={"xen": Bus("xvd", "/dev/{target}")},
     limited_to_host_cpus=True,  # libxlDomainSetVcpusFlags refuses more
     serial_start=True,  # libxl gives each device's hotplug script ten seconds, however busy a host

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -16,6 +16,7 @@ import filelock
 import platformdirs
 
 from virtkit.images import build, build_folder, download, file_checks, file_types, formats, sandbox
+from virtkit.images import rootfs as rootfs_images
 from virtkit.images import unpack as unpacking
 from virtkit.images.checksums import Digest
 from virtkit.images.disk_probe import probe
@@ -109,7 +110,8 @@ def leftovers(identities: Collection[str]) -> Iterator[tuple[Path, str]]:
 
 def local_image(ref: ImageRef, spec_folder: Path, progress: Progress) -> LocalImage:
     """The image's files here: built, downloaded or, for a ``path`` that is a disk, where they are.
-    What is packed, in an archive or another tool's becomes a disk in the cache.
+    What is packed, in an archive or another tool's becomes a disk in the cache, as does a
+    ``rootfs``.
 
     A second run, or one at the same time, does not make them again.
 
@@ -119,8 +121,9 @@ def local_image(ref: ImageRef, spec_folder: Path, progress: Progress) -> LocalIm
     Raises:
         VirtkitError: it can't be built or downloaded, or is not a disk image.
     """
-    if ref.entry.path is not None:
-        return _given(spec_folder / Path(ref.entry.path).expanduser(), progress)
+    if ref.entry.file is not None:
+        path = spec_folder / Path(ref.entry.file).expanduser()
+        return _given(path, progress, is_rootfs=ref.entry.rootfs is not None)
     with _locked(ref.identity, progress):
         image = _usable(ref)
         return image if image is not None else _make(ref, _builder(ref), progress)
@@ -136,6 +139,8 @@ def check(ref: ImageRef, spec_folder: Path) -> str:
     Raises:
         RequestError: a ``path`` is no disk image; or what it needs on this machine is missing.
     """
+    if ref.entry.rootfs is not None:
+        return rootfs_images.check(spec_folder / Path(ref.entry.rootfs).expanduser())
     if ref.entry.path is not None:
         path = spec_folder / Path(ref.entry.path).expanduser()
         steps = formats.steps_of(path) if path.is_file() else ""
@@ -196,7 +201,7 @@ def _make(ref: ImageRef, builder: str, progress: Progress) -> LocalImage:
     progress("computing the image's digest")
     content = _content([part / name for name in files], progress)
     if entry.url is not None:
-        _unpack(part / _ROOT, entry.url, part, progress)
+        _unpack(part / _ROOT, entry.url, part, progress=progress)
     root, kernel, initrd = [*files, "", ""][:3]
     image = LocalImage(content, root, "", 0, kernel, initrd, builder)
     return _finish(part, final, image, progress)
@@ -213,7 +218,7 @@ def _finish(part: Path, final: Path, image: LocalImage, progress: Progress) -> L
     return _in(final, image)
 
 
-def _unpack(source: Path, name: str, part: Path, progress: Progress) -> None:
+def _unpack(source: Path, name: str, part: Path, *, progress: Progress) -> None:
     """Makes ``_ROOT`` in ``part`` of a file that may be packed.
 
     Args:
@@ -233,14 +238,18 @@ def given_digest(entry: Image) -> Digest | None:
     return Digest("sha256", entry.sha256.lower()) if entry.sha256 is not None else None
 
 
-def _given(path: Path, progress: Progress) -> LocalImage:
+def _given(path: Path, progress: Progress, *, is_rootfs: bool) -> LocalImage:
     with _probing:
         progress.check_cancelled()
         status = path.stat() if path.exists() else None
-        key = (str(path), status.st_ino, status.st_size, status.st_mtime_ns) if status else None
+        key = (
+            (f"{path} {is_rootfs}", status.st_ino, status.st_size, status.st_mtime_ns)
+            if status
+            else None
+        )
         if key in _probed:
             return _probed[key]
-        image = _of_file(path, progress)
+        image = _of_rootfs(path, progress) if is_rootfs else _of_file(path, progress)
         if key is not None:
             _probed[key] = image
         return image
@@ -254,15 +263,30 @@ def _of_file(path: Path, progress: Progress) -> LocalImage:
     content = _content([path], progress)
     if ready:
         return LocalImage(content, str(path), format, size)
+    make = partial(_unpack, path, str(path), progress=progress)
+    return _made_of_file(content, make, progress)
+
+
+def _of_rootfs(path: Path, progress: Progress) -> LocalImage:
+    """The image that is made of a root file system's archive."""
+    rootfs_images.check(path)
+    progress("computing the image's digest")
+    content = content_of(_content([path], progress), rootfs_images.fingerprint())
+    make = partial(rootfs_images.make, path, progress=progress)
+    return _made_of_file(content, make, progress)
+
+
+def _made_of_file(content: str, make: Callable[[Path], None], progress: Progress) -> LocalImage:
+    """The image of a content that ``make`` makes in a folder, where the cache has not got it."""
     with _locked(content, progress):
         final = folder() / content
         part = final.with_name(f"{content}.part")
         image = cached(content)
         if image is not None:
             return image
-        shutil.rmtree(part, ignore_errors=True)
+        sandbox.remove(part)
         part.mkdir()
-        _unpack(path, str(path), part, progress)
+        make(part)
         return _finish(part, final, LocalImage(content, _ROOT, "", 0), progress)
 
 

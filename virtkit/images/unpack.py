@@ -60,7 +60,7 @@ def make_disk(
         target = work / f"step-{step}"
         assert kind is not None
         if kind.name in formats.UNPACKERS:
-            _unpack(path, name, target, kind, progress, limit)
+            unpack_file(path, name, target, kind, progress, limit=limit)
         elif kind is file_types.TAR:
             _take_out(path, name, target, progress, limit)
         elif kind.name in formats.CONVERTED:
@@ -76,9 +76,26 @@ def make_disk(
     )
 
 
-def _unpack(
-    source: Path, name: str, target: Path, kind: FileType, progress: Progress, limit: int
+def unpack_file(
+    source: Path,
+    name: str,
+    target: Path,
+    kind: FileType,
+    progress: Progress,
+    *,
+    limit: int = MAX_SIZE,
 ) -> None:
+    """Unpacks a file of a ``kind`` that `formats.UNPACKERS` has.
+
+    Args:
+        name: what errors call it: its path or URL.
+        limit: bytes that it may come to.
+
+    Raises:
+        RequestError: it is damaged, or comes to more than ``limit``.
+        VirtkitError: the folder of ``target`` has no room.
+        Interrupted: the work should end.
+    """
     program, *options = formats.UNPACKERS[kind.name]
     meter, length = Meter(progress, "unpacking"), source.stat().st_size
     with (

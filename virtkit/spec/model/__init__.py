@@ -11,7 +11,9 @@ from virtkit.spec.model.base import (
     MAX_GUESTS,
     Label,
     Model,
+    without,
 )
+from virtkit.spec.model.catalogue import CATALOGUE, Catalogue, Published
 from virtkit.spec.model.cpu import CPU_MODES, Cpu, Topology
 from virtkit.spec.model.disk import Disk, DiskDevice, RootDisk
 from virtkit.spec.model.display import Graphics
@@ -27,7 +29,7 @@ from virtkit.spec.model.guest import (
     Ready,
 )
 from virtkit.spec.model.host import HostSpec, Ssh
-from virtkit.spec.model.image import CATALOGUE, Build, Image
+from virtkit.spec.model.image import Build, Image
 from virtkit.spec.model.network import DHCP_RANGE, Dhcp, NetworkSpec, why_no_guest_address
 from virtkit.spec.model.secret import Password
 
@@ -41,6 +43,7 @@ __all__ = [
     "LOCAL",
     "MAX_GUESTS",
     "Build",
+    "Catalogue",
     "Cpu",
     "Dhcp",
     "Disk",
@@ -59,10 +62,12 @@ __all__ = [
     "NetworkSpec",
     "Password",
     "Place",
+    "Published",
     "Ready",
     "RootDisk",
     "Spec",
     "Ssh",
     "Topology",
     "why_no_guest_address",
+    "without",
 ]

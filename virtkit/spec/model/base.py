@@ -103,6 +103,11 @@ Duration = Annotated[
 Label = Annotated[
     str, AfterValidator(values.label), Field(json_schema_extra={"pattern": values.LABEL_PATTERN})
 ]
+ImageName = Annotated[
+    str,
+    AfterValidator(values.image_name),
+    Field(json_schema_extra={"pattern": values.IMAGE_PATTERN}),
+]
 DiskName = Annotated[
     str, AfterValidator(values.disk_name), Field(json_schema_extra={"pattern": values.DISK_PATTERN})
 ]

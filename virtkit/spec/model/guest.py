@@ -30,6 +30,7 @@ from virtkit.spec.model.base import (
     GuestNumber,
     GuestType,
     HostPath,
+    ImageName,
     KeyPath,
     Label,
     Line,
@@ -211,7 +212,7 @@ class GuestFields(Model):
     """The keys that a guest may have, in the file and after merging alike."""
 
     type: GuestType = Field(default="auto", description="The virtualization it uses.")
-    image: Label = Field(
+    image: ImageName = Field(
         default=DEFAULT_IMAGE,
         description="An entry of `images`, or a name that the catalogue knows.",
     )
