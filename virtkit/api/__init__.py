@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ssh_refusal,
         vnc,
     )
+    from virtkit.api.catalogue import AvailableImage, image_available, image_import
     from virtkit.api.doctor import Check, HostChecks, check_hosts, doctor
     from virtkit.api.host import Preparation, PreparationTarget, prepare_host, probe_machine
     from virtkit.api.host_keys import HostKeys, find_host_keys, trust_host
@@ -57,6 +58,7 @@ load_when_used(
             "Execution Vnc console copy execute forwarded_vnc ssh ssh_refusal vnc"
         ),
         "virtkit.api.doctor": "Check HostChecks check_hosts doctor",
+        "virtkit.api.catalogue": "AvailableImage image_available image_import",
         "virtkit.api.host": "Preparation PreparationTarget prepare_host probe_machine",
         "virtkit.api.host_keys": "HostKeys find_host_keys trust_host",
         "virtkit.api.host_status": "HostStatus host_status",
@@ -82,6 +84,7 @@ __all__ = [
     "LOCK_TIMEOUT",
     "STOP_TIMEOUT",
     "Answer",
+    "AvailableImage",
     "Check",
     "Event",
     "Execution",
@@ -119,6 +122,8 @@ __all__ = [
     "format_size",
     "forwarded_vnc",
     "host_status",
+    "image_available",
+    "image_import",
     "image_list",
     "image_make",
     "image_remove",

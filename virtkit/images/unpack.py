@@ -128,6 +128,21 @@ def unpack_file(
             )
 
 
+def copy_file(source: Path, name: str, target: Path, progress: Progress) -> None:
+    """Copies a disk, with holes for its zeros, however large it is.
+
+    Args:
+        name: what errors call it.
+
+    Raises:
+        VirtkitError: the folder of ``target`` has no room.
+        Interrupted: the work should end.
+    """
+    meter, length = Meter(progress, "copying"), source.stat().st_size
+    with source.open("rb") as file:
+        _copy(file, target, name, length, lambda: meter(file.tell(), length))
+
+
 def _take_out(source: Path, name: str, target: Path, progress: Progress, limit: int) -> None:
     meter, have = Meter(progress, "taking the disk out of its archive"), 0
 

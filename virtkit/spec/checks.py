@@ -14,8 +14,8 @@ from virtkit.spec import host_checks, raw_xml, type_checks
 from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
+from virtkit.spec.imported import known_image, known_images
 from virtkit.spec.model import (
-    CATALOGUE,
     DEFAULT_NETWORK,
     LOCAL,
     GuestSpec,
@@ -139,8 +139,8 @@ def _bad_user(path: Path, user: Mapping[str, Any]) -> Iterator[tuple[Path, Probl
 
 def _image(entry: Entry, draft: Draft, problems: Problems) -> None:
     name = entry.fields.image
-    names = [*draft.images.nodes, *CATALOGUE]
-    if name not in names:
+    if name not in draft.images.nodes and known_image(name) is None:
+        names = [*draft.images.nodes, *known_images()]
         problem = Problem(f"there is no image {quote(name)}", cure=suggestion(name, names))
         problems.at(entry.node, ("image",), problem)
 

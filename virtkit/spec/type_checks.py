@@ -8,6 +8,7 @@ from typing import Any
 from virtkit.drivers import AUTO, DRIVERS, Driver
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
+from virtkit.spec.imported import known_image
 from virtkit.spec.model import (
     CATALOGUE,
     CPU_MODES,
@@ -48,7 +49,7 @@ def check(entry: Entry, draft: Draft, problems: Problems) -> None:
     name = entry.fields.image
     image = draft.images.models.get(name)
     if image is None and name not in draft.images.nodes:
-        image = CATALOGUE.get(name)
+        image = known_image(name)
         _catalogue_firmware(entry, problems)
     for choice in AUTO if guest_type == "auto" else (guest_type,):
         driver = DRIVERS[choice]
