@@ -13,7 +13,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
 from virtkit.progress import Progress
 from virtkit.spec import CATALOGUE, Problem, Published, imported
-from virtkit.spec.values import image_name
+from virtkit.spec.image_names import image_name
 
 
 @dataclass(frozen=True)

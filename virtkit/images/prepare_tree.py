@@ -123,14 +123,14 @@ def enable() -> None:
     for name, target in _ENABLED.items():
         if path := unit(name):
             os.makedirs(f"{etc}/{target}", exist_ok=True)
-            link(path, f"{etc}/{target}/{name}")
+            make_link(path, f"{etc}/{target}/{name}")
     for name in _MASKED:
-        link("/dev/null", f"{etc}/{name}")
+        make_link("/dev/null", f"{etc}/{name}")
     if unit("systemd-resolved.service"):
-        link("../run/systemd/resolve/stub-resolv.conf", "/etc/resolv.conf")
+        make_link("../run/systemd/resolve/stub-resolv.conf", "/etc/resolv.conf")
 
 
-def link(target: str, path: str) -> None:
+def make_link(target: str, path: str) -> None:
     """Makes a symbolic link, whatever is in its place."""
     if os.path.lexists(path):
         os.unlink(path)

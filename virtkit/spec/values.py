@@ -23,7 +23,6 @@ from virtkit.drivers import DRIVERS
 from virtkit.spec.problem import Problem, quote, suggestion
 
 LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-IMAGE_PATTERN = r"^[a-z0-9]+([.-]+[a-z0-9]+)*$"
 NUMBER_PATTERN = r"^[1-9][0-9]{0,3}$"
 VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 DISK_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$"
@@ -38,7 +37,6 @@ _ANSIBLES_OWN = frozenset(
 RESERVED_DISKS = frozenset({"root", "seed", "console", "kernel", "initrd"})
 
 _LABEL = re.compile(LABEL_PATTERN, re.ASCII)
-_IMAGE = re.compile(IMAGE_PATTERN, re.ASCII)
 _DISK = re.compile(DISK_PATTERN, re.ASCII)
 _FOREIGN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
@@ -61,8 +59,6 @@ _SYSTEM_FOLDERS = frozenset(
 )
 _SYSTEM_TREES = ("/dev/", "/proc/", "/run/", "/sys/", "/.oldroot/")
 _NETWORK_PREFIXES = (8, 29)
-#: Characters of an image's name.
-_MAX_IMAGE = 63
 
 
 def printable(text: str) -> str:
@@ -73,17 +69,6 @@ def printable(text: str) -> str:
         raise Problem(
             f"{quote(text)} holds a character that can't be printed",
             cure="use printable characters, on one line",
-        )
-    return text
-
-
-def image_name(text: str) -> str:
-    """The name of an image: a DNS label, or one of the catalogue's, with a version in it."""
-    if len(text) > _MAX_IMAGE or not _IMAGE.fullmatch(text):
-        raise Problem(
-            f"{quote(text)} is not the name of an image",
-            why="an image's name has a-z, 0-9, '-' and '.', at most 63 of them",
-            cure="see `virtkit image list --available`, or name an entry of `images:`",
         )
     return text
 

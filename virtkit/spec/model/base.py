@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from virtkit.drivers import DRIVERS
-from virtkit.spec import sizes, values
+from virtkit.spec import image_names, sizes, values
 from virtkit.spec.problem import Problem, quote, suggestion
 from virtkit.spec.sizes import MIB, TIB
 
@@ -105,8 +105,8 @@ Label = Annotated[
 ]
 ImageName = Annotated[
     str,
-    AfterValidator(values.image_name),
-    Field(json_schema_extra={"pattern": values.IMAGE_PATTERN}),
+    AfterValidator(image_names.image_name),
+    Field(json_schema_extra={"pattern": image_names.IMAGE_PATTERN}),
 ]
 DiskName = Annotated[
     str, AfterValidator(values.disk_name), Field(json_schema_extra={"pattern": values.DISK_PATTERN})
