@@ -37,7 +37,7 @@ def archive(folder: Path) -> Path:
     assert (tree / "usr/lib/virtkit/init").exists(), "it was one of ours"
     for name in OURS:
         path = tree / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     wants = tree / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir(parents=True)
     (wants / "ssh.service").symlink_to("/lib/systemd/system/ssh.service")
@@ -85,6 +85,7 @@ def test_user_mode_linux(lab: Lab) -> None:
     report = lab.json("up")
     assert report["ok"], report
     assert lab.sh("u", "hostname; uname -r; findmnt -n -o FSTYPE /").split()[::2] == ["u", "ext4"]
+    lab.virtkit("down", "u")
 
 
 def test_another_archive_is_another_image(lab: Lab) -> None:
