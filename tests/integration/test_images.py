@@ -187,3 +187,34 @@ def test_a_root_disk_smaller_than_its_image_is_refused(lab: Lab) -> None:
     assert lab.virtkit("up", "--json").data["ok"]
     lab.virtkit("down")
     assert not lab.left()
+
+
+@pytest.mark.parametrize("format", ["raw", "vmdk", "vdi", "vhdx"])
+def test_what_becomes_a_disk(lab: Lab, format: str) -> None:
+    """Packed by xz; the plan says what is done with it, and the guest starts from it."""
+    raw, disk = lab.folder / "tiny.raw", lab.folder / f"tiny.{format}"
+    raw.write_bytes(tiny_disk(os.urandom(1024 * 1024)))
+    if format != "raw":
+        run("qemu-img", "convert", "-f", "raw", "-O", format, raw, disk)
+    run("xz", "-k", disk)
+    lab.write(SPEC.replace("IMAGE", f"{{path: ./tiny.{format}.xz}}"))
+    (note,) = [each for each in lab.json("plan")["notes"] if each.startswith("image/tiny")]
+    assert "on this machine it is unpacked (xz)" in note
+    assert (f"then converted from {format} to qcow2" in note) == (format != "raw")
+    assert lab.json("up")["ok"]
+    assert boots(lab)
+    assert lab.json("plan")["changes"] == []
+    lab.virtkit("down")
+
+
+def test_a_box_by_url(lab: Lab, server: Server) -> None:
+    """The digest is that of the box; the disk in it is what guests start from."""
+    (lab.folder / "box.img").write_bytes(server.content)
+    (lab.folder / "metadata.json").write_text('{"provider": "libvirt", "format": "raw"}')
+    run("tar", "-czf", "tiny.box", "metadata.json", "box.img", cwd=lab.folder)
+    server.content = (lab.folder / "tiny.box").read_bytes()
+    server.most = len(server.content)
+    by_url(lab, server)
+    assert lab.json("up")["ok"]
+    assert boots(lab)
+    lab.virtkit("down")

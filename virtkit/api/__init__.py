@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ssh_refusal,
         vnc,
     )
+    from virtkit.api.catalogue import AvailableImage, image_available, image_import
     from virtkit.api.describe import describe_domain
     from virtkit.api.doctor import Check, HostChecks, check_hosts, doctor
     from virtkit.api.host import Preparation, PreparationTarget, prepare_host, probe_machine
@@ -59,6 +60,7 @@ load_when_used(
         ),
         "virtkit.api.describe": "describe_domain",
         "virtkit.api.doctor": "Check HostChecks check_hosts doctor",
+        "virtkit.api.catalogue": "AvailableImage image_available image_import",
         "virtkit.api.host": "Preparation PreparationTarget prepare_host probe_machine",
         "virtkit.api.host_keys": "HostKeys find_host_keys trust_host",
         "virtkit.api.host_status": "HostStatus host_status",
@@ -84,6 +86,7 @@ __all__ = [
     "LOCK_TIMEOUT",
     "STOP_TIMEOUT",
     "Answer",
+    "AvailableImage",
     "Check",
     "Event",
     "Execution",
@@ -122,6 +125,8 @@ __all__ = [
     "format_size",
     "forwarded_vnc",
     "host_status",
+    "image_available",
+    "image_import",
     "image_list",
     "image_make",
     "image_remove",

@@ -51,14 +51,18 @@ def _file(guest: Guest, path: str, key: str = "kernel") -> Path:
     return file
 
 
-def check(plan: Plan, spec: Spec, host: Host) -> None:
+def check(plan: Plan, spec: Spec, host: Host) -> tuple[str, ...]:
     """Looks at all that a plan needs before anything is touched.
+
+    Returns:
+        what people should know of the images that will be made.
 
     Raises:
         SpecErrors: files or programs are missing or wrong, an image can't be built on this
             machine, or XML that libvirt's schema, or libvirt itself, does not allow.
     """
     errors: list[RequestError] = []
+    notes: list[str] = []
     for change in plan.changes:
         if isinstance(change.desired, Guest) and _provisions(change):
             ansible.require()
@@ -70,7 +74,8 @@ def check(plan: Plan, spec: Spec, host: Host) -> None:
                 _check_discs(change, change.desired)
                 _check_programs(change.desired)
             if isinstance(change.desired, ImageRef):
-                images.check(host, change.desired, spec.folder)
+                if steps := images.check(host, change.desired, spec.folder):
+                    notes.append(f"{change.object}: on this machine it is {steps}")
             elif isinstance(change.desired, Network):
                 _served_files.check(change.desired, spec)
                 object_xml(change.desired, spec)
@@ -84,6 +89,7 @@ def check(plan: Plan, spec: Spec, host: Host) -> None:
             errors.append(error)
     if errors:
         raise SpecErrors(errors)
+    return tuple(notes)
 
 
 def _provisions(change: Change) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ from virtkit.api._hosts import Say, hosts_of, quiet
 from virtkit.api._observation import Answer, Observation, observe, unanswered_error
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.progress import Progress
-from virtkit.spec import CATALOGUE, Spec
+from virtkit.spec import Spec, imported, suggestion
 from virtkit.spec.command import virtkit_command
 from virtkit.state.desired import ImageRef, image_identity
 from virtkit.state.observed import Observed
@@ -85,14 +84,10 @@ def image_make(
     Raises:
         Interrupted: ``stop`` was set. The next download continues where this one stopped.
     """
-    entries = {**CATALOGUE, **(spec.images if spec else {})}
-    if name not in entries:
-        near = difflib.get_close_matches(name, list(entries), n=1)
-        raise RequestError(
-            f"there is no image {name!r}",
-            cure=f"did you mean {near[0]}?" if near else f"one of: {', '.join(entries)}",
-        )
-    entry = entries[name]
+    entry = (spec.images.get(name) if spec else None) or imported.known_image(name)
+    if entry is None:
+        known = {*(spec.images if spec else ()), *imported.known_images()}
+        raise RequestError(f"there is no image {name!r}", cure=suggestion(name, known))
     ref = ImageRef(name, entry, image_identity(entry))
     return images.local_image(ref, spec.folder if spec else Path.cwd(), Progress(say, stop))
 
@@ -120,6 +115,11 @@ def image_remove(
     """
     hosts = sorted(hosts_of(spec), key=lambda each: each.name)  # all runs lock in this order
     first = observe(hosts, pool=True).complete()
+    own = imported.imported_file(name)
+    if own is not None and not any(_matches(name, each) for each in _entries(first)):
+        own.unlink()
+        say(f"the imported image {name} is removed; it was in no pool")
+        return Answer([], first.unanswered)
     _removable(_entries(first), name, first.unanswered)
     with ExitStack() as locks:
         for host in first.hosts:
@@ -130,8 +130,11 @@ def image_remove(
         for each in removed:
             host = next(host for host in observation.hosts if host.name == each.host)
             identities = images.delete(host, each.content)
-            for identity in identities if not observation.unanswered else ():
+            for identity in (*identities, each.content) if not observation.unanswered else ():
                 images.forget(identity)
+    if own is not None:
+        own.unlink(missing_ok=True)
+        say(f"the imported image {name} is removed")
     for each in entries:
         if each.users and _matches(name, each):
             say(f"it stays on host {each.host}: {_used_by(each)}")

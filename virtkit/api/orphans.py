@@ -293,6 +293,7 @@ def _caches(observation: Observation) -> Iterable[Orphan]:
     pools = [each.observed.pool for each in observation.host_states]
     stored_images = [image for each in pools for image in each.images.values()]
     identities = {identity for image in stored_images for identity in image.identities}
+    identities |= {image.files.content for image in stored_images}  # made of a file by `path:`
     for path in temporary.leftovers():
         cure = f"rm -r {shlex.quote(str(path))}"
         yield Orphan("cache", str(path), "", "what an interrupted run left", cure)

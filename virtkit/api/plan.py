@@ -244,9 +244,9 @@ def _plan_host(
         restart=restart,
         facts=facts,
     )
-    check(plan, part, host)
+    made = check(plan, part, host)
     restored = restored_images(plan, desired, damaged, chosen)
-    notes = (*plan.notes, *_dnsmasq_notes(host, facts, part, host_state.observed))
+    notes = (*plan.notes, *made, *_dnsmasq_notes(host, facts, part, host_state.observed))
     return replace(plan, changes=(*pool, *restored, *plan.changes), notes=notes)
 
 
@@ -378,7 +378,7 @@ def decided(spec: Spec, observed: Observed) -> Decided:
 
 def _by_path(spec: Spec) -> set[str]:
     """Identities of images that are files: their content is read again for each new guest."""
-    entries = (each for each in spec.images.values() if each.path is not None)
+    entries = (each for each in spec.images.values() if each.file is not None)
     return {image_identity(each) for each in entries}
 
 

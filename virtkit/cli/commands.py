@@ -66,6 +66,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "image.image_list",
         "List the images in this machine's pool, or on a spec's hosts, and what uses them.",
     ),
+    "image import": (
+        "image.image_import",
+        "Keep a disk under a name that every spec knows.",
+    ),
     "image build": (
         "image.image_build",
         "Build an image into the cache; up puts it into the pool.",

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from virtkit import api
 from virtkit.cli import output
 from virtkit.cli.arguments import Json, LockTimeout, OnlySpec, SpecOptions
-from virtkit.cli.parser import Positionals
+from virtkit.cli.parser import Positionals, flag
 from virtkit.errors import RequestError
 
+Available = Annotated[
+    bool, flag("--available", help="List the names that need no entry under `images:`.")
+]
 
-def image_list(*, chosen: OnlySpec, json: Json = False) -> None:
+
+def image_list(*, chosen: OnlySpec, available: Available = False, json: Json = False) -> None:
     """List the images in this machine's pool, or on a spec's hosts, and what uses them."""
+    if available:
+        _list_available(json)
+        return
     spec = chosen.read() if chosen.given else None
     images = api.image_list(spec)
     if json:
@@ -32,6 +40,45 @@ def image_list(*, chosen: OnlySpec, json: Json = False) -> None:
         ]
         output.table(["image", "content", "format", "size", "used by"], rows)
     output.end(images.unanswered)
+
+
+def _list_available(json: bool) -> None:
+    images = api.image_available()
+    if json:
+        output.data({"available": [each.as_dict() for each in images]})
+        return
+    rows = [
+        [
+            each.name,
+            each.kind,
+            each.login or "-",
+            ", ".join(each.firmware) or "-",
+            ", ".join(each.types),
+            "yes" if each.fetched else "no",
+        ]
+        for each in images
+    ]
+    output.table(["image", "kind", "login", "firmware", "types", "tried"], rows)
+    for each in images:
+        if each.note:
+            output.out().print(f"{each.name}: {each.note}", markup=False)
+
+
+def image_import(
+    *, positionals: Annotated[Sequence[str], Positionals("FILE NAME")] = (), json: Json = False
+) -> None:
+    """Keep a disk under a name that every spec knows: one that is packed or another tool's, too."""
+    if len(positionals) != 2:
+        raise RequestError("FILE and NAME are needed", cure="virtkit image import FILE NAME")
+    file, name = positionals
+    try:
+        image = api.image_import(Path(file).expanduser(), name, _show_progress)
+    finally:
+        _end_progress()
+    if json:
+        output.data(image.as_dict())
+    else:
+        output.out().print(f"{name}: {image.source}", markup=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +108,18 @@ def _make(chosen: SpecAndImage, verb: str, json: bool) -> None:
     try:
         image = api.image_make(spec, name, _show_progress)
     finally:
-        if output.can_overwrite(output.err()):  # what is printed next gets its own line
-            output.err().print()
+        _end_progress()
     if json:
         output.data(
             {"name": name, "content": image.content, "format": image.format, "size": image.size}
         )
     else:
         output.out().print(f"{name}: {image.content[:12]}, {api.format_size(image.size)}")
+
+
+def _end_progress() -> None:
+    if output.can_overwrite(output.err()):  # what is printed next gets its own line
+        output.err().print()
 
 
 def _show_progress(line: str) -> None:
@@ -104,5 +155,6 @@ def image_rm(
         output.answer({"removed": [each.as_dict() for each in images.value]}, images.unanswered)
     else:
         names = (output.label(each.content[:12], each.host) for each in images.value)
-        output.out().print(f"removed {', '.join(names)}")
+        if images.value:
+            output.out().print(f"removed {', '.join(names)}")
     output.end(images.unanswered)

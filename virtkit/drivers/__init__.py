@@ -1,6 +1,6 @@
 """The guest types that virtkit knows, by the ``type:`` of the spec."""
 
-from virtkit.drivers.base import Blocker, Driver, Exec, Stop
+from virtkit.drivers.base import Blocker, Driver, Exec, ImageKind, Stop
 from virtkit.drivers.kvm import KVM
 from virtkit.drivers.lxc import LXC
 from virtkit.drivers.qemu import QEMU
@@ -24,4 +24,4 @@ DRIVERS: dict[str, Driver] = {
 #: What ``auto`` tries, in this order.
 AUTO = ("kvm", "qemu")
 
-__all__ = ["AUTO", "DRIVERS", "Blocker", "Driver", "Exec", "Stop"]
+__all__ = ["AUTO", "DRIVERS", "Blocker", "Driver", "Exec", "ImageKind", "Stop"]

@@ -16,6 +16,9 @@ from virtkit.facts import HostFacts
 
 #: How a guest is asked to stop, tried in this order before it is forced off.
 Stop = Literal["acpi", "initctl", "paravirt", "poweroff", "signal"]
+#: What guests get of an image: ``built`` by virtkit, with a kernel beside it; a ``disk`` with a
+#: boot loader; a root file system's archive.
+ImageKind = Literal["built", "disk", "rootfs"]
 #: How a command gets into a guest, tried in this order.
 Exec = Literal["namespaces", "agent", "ssh"]
 
@@ -97,8 +100,9 @@ class Driver:
         confined: each way in which its guests are kept off the host, best first, to XPaths in the
             domain XML: a template of the user's must have them all. ``{ids}`` is
             the first of the guest's ids. Empty where there is one way only, the hypervisor's.
-        needs_built_image: only images with ``build:`` can be its root, but where it has a kernel of
-            its own.
+        images: the kinds of images that can be its root; where it has a kernel of its own, disks
+            too.
+        other_images: why others can't.
         buses: those that its disks can be on, by libvirt's words, its own first; empty where it
             has no disks.
         existing: libvirt's kinds of disks that are there already (``file``, ``block``, ``volume``)
@@ -159,7 +163,8 @@ class Driver:
     effects: Mapping[str, Effect] = field(default_factory=dict)
     unsupported: Mapping[str, str] = field(default_factory=dict)
     confined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    needs_built_image: bool = False
+    images: tuple[ImageKind, ...] = ("built", "disk")
+    other_images: str = "an archive has no kernel and no boot loader"
     buses: Mapping[str, Bus] = field(default_factory=lambda: VIRTIO)
     existing: tuple[str, ...] = ("file", "block")
     existing_formats: tuple[str, ...] = ("raw",)

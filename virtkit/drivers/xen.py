@@ -71,7 +71,8 @@ XEN_PV = Driver(
         "sound": "virtkit gives Xen's guests no sound card",
         "graphics": "virtkit gives Xen's guests a console and no display",
     },
-    needs_built_image=True,  # nothing boots a disk's own boot loader
+    images=("built",),
+    other_images="Xen is given the kernel that lies beside an image, and this one has none",
     buses={"xen": Bus("xvd", "/dev/{target}")},
     card_mtu=1500,
     max_mtu=1500,  # libxl leaves the host's end of a card as it is

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from virtkit.images.disk_probe import probe
     from virtkit.images.file_checks import check_boot, check_disc
+    from virtkit.images.imports import import_disk
     from virtkit.images.pool import delete, upload
     from virtkit.images.provide import check, provide
     from virtkit.images.sandbox import removal_command
@@ -27,6 +28,7 @@ load_when_used(
         "virtkit.images.cache": "LocalImage check_builds forget leftovers local_image",
         "virtkit.images.disk_probe": "probe",
         "virtkit.images.file_checks": "check_boot check_disc",
+        "virtkit.images.imports": "import_disk",
         "virtkit.images.pool": "delete upload",
         "virtkit.images.provide": "check provide",
         "virtkit.images.sandbox": "removal_command",
@@ -41,6 +43,7 @@ __all__ = [
     "check_disc",
     "delete",
     "forget",
+    "import_disk",
     "leftovers",
     "local_image",
     "probe",

@@ -106,7 +106,7 @@ def fingerprint() -> str:
     It has no more in it than that: where it changes, everybody's images are rebuilt.
     """
     ours = [os.uname().machine, _options(()), _customize_hooks("GUEST"), _pack_script()]
-    return hashlib.sha256(json.dumps(ours).encode() + _guest_files()).hexdigest()
+    return hashlib.sha256(json.dumps(ours).encode() + guest_files()).hexdigest()
 
 
 def check(recipe: Recipe, into: Path) -> None:
@@ -135,7 +135,7 @@ def check_machine(into: Path) -> None:
             cure=f"build on one of {', '.join(sorted(KERNELS))}, or use a url image",
         )
     commands.require(*_tools(), purpose="to build an image")
-    _check_namespaces()
+    check_namespaces()
     build_folder.check_work(into)
     with build_folder.tree_folder(into):
         pass
@@ -147,7 +147,12 @@ def _tools() -> Sequence[str]:
     return tools if os.geteuid() == 0 else (*tools, "newuidmap", "newgidmap")
 
 
-def _check_namespaces() -> None:
+def check_namespaces() -> None:
+    """Looks whether this user can have the namespaces that images are made in.
+
+    Raises:
+        RequestError: not here; the error says what fixes it.
+    """
     user = _user()
     error = userns_check.missing_ids(user) if user.uid else None
     if error is not None:
@@ -267,7 +272,7 @@ def _archive(folder: Path) -> Iterator[Path]:
     """Our files for the image, where the root of its namespaces can read them."""
     # not in ``folder`` itself, which is not the caller's
     with tempfile.NamedTemporaryFile(dir=folder.parent, prefix="guest-", suffix=".tar") as file:
-        file.write(_guest_files())
+        file.write(guest_files())
         file.flush()
         os.fchmod(file.fileno(), 0o644)
         yield Path(file.name)
@@ -318,7 +323,7 @@ def _pack_script() -> str:
     return (files("virtkit.images") / "guest" / "pack.sh").read_text()
 
 
-def _guest_files() -> bytes:
+def guest_files() -> bytes:
     """A tar archive of what virtkit adds to an image; modes don't rest on how it was installed."""
     guest = files("virtkit.images") / "guest"
     archive = io.BytesIO()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -15,7 +15,9 @@ from pathlib import Path
 import filelock
 import platformdirs
 
-from virtkit.images import build, build_folder, download, sandbox
+from virtkit.images import build, build_folder, download, file_checks, file_types, formats, sandbox
+from virtkit.images import rootfs as rootfs_images
+from virtkit.images import unpack as unpacking
 from virtkit.images.checksums import Digest
 from virtkit.images.disk_probe import probe
 from virtkit.progress import Progress
@@ -23,6 +25,8 @@ from virtkit.spec import Build, Image
 from virtkit.state.desired import ImageRef
 from virtkit.system import commands
 
+#: What a downloaded image's file is called, whatever it is; and a disk that was made of a file.
+_ROOT = "root.img"
 #: Probed images by path, as they are now: the hosts of a run need one only once.
 _probed: dict[tuple[str, int, int, int], LocalImage] = {}
 _probing = threading.Lock()
@@ -105,7 +109,9 @@ def leftovers(identities: Collection[str]) -> Iterator[tuple[Path, str]]:
 
 
 def local_image(ref: ImageRef, spec_folder: Path, progress: Progress) -> LocalImage:
-    """The image's files here: built, downloaded or, for ``path``, where they are.
+    """The image's files here: built, downloaded or, for a ``path`` that is a disk, where they are.
+    What is packed, in an archive or another tool's becomes a disk in the cache, as does a
+    ``rootfs``.
 
     A second run, or one at the same time, does not make them again.
 
@@ -115,26 +121,39 @@ def local_image(ref: ImageRef, spec_folder: Path, progress: Progress) -> LocalIm
     Raises:
         VirtkitError: it can't be built or downloaded, or is not a disk image.
     """
-    if ref.entry.path is not None:
-        return _given(spec_folder / Path(ref.entry.path).expanduser(), progress)
+    if ref.entry.file is not None:
+        path = spec_folder / Path(ref.entry.file).expanduser()
+        return _given(path, progress, is_rootfs=ref.entry.rootfs is not None)
     with _locked(ref.identity, progress):
         image = _usable(ref)
         return image if image is not None else _make(ref, _builder(ref), progress)
 
 
-def check(ref: ImageRef, spec_folder: Path) -> None:
+def check(ref: ImageRef, spec_folder: Path) -> str:
     """Looks, in a second, whether ``local_image`` can work here.
+
+    Returns:
+        what will be done with the file to make a disk of it, as a plan says it; of a download, as
+        far as its name tells. Empty for a disk, and for an image that is in the cache.
 
     Raises:
         RequestError: a ``path`` is no disk image; or what it needs on this machine is missing.
     """
+    if ref.entry.rootfs is not None:
+        return rootfs_images.check(spec_folder / Path(ref.entry.rootfs).expanduser())
     if ref.entry.path is not None:
-        probe(spec_folder / Path(ref.entry.path).expanduser())
-    elif _usable(ref) is None:
-        commands.require("qemu-img")
-        if ref.entry.build is not None:
-            folder().mkdir(parents=True, exist_ok=True)
-            build.check(_recipe(ref.entry.build), folder())
+        path = spec_folder / Path(ref.entry.path).expanduser()
+        steps = formats.steps_of(path) if path.is_file() else ""
+        if not steps:
+            probe(path)
+        return steps
+    if _usable(ref) is not None:
+        return ""
+    commands.require("qemu-img")
+    if ref.entry.build is not None:
+        folder().mkdir(parents=True, exist_ok=True)
+        build.check(_recipe(ref.entry.build), folder())
+    return formats.steps_by_name(ref.entry.url or "")
 
 
 def check_builds() -> None:
@@ -171,28 +190,47 @@ def _make(ref: ImageRef, builder: str, progress: Progress) -> LocalImage:
         sandbox.remove(part)
         part.mkdir(parents=True)
         build.build(_recipe(entry.build), part, progress=progress)
-        files = {"root": build.ROOT, "kernel": build.KERNEL, "initrd": build.INITRD}
+        files = [build.ROOT, build.KERNEL, build.INITRD]
     else:
         assert entry.url is not None
         part.mkdir(parents=True, exist_ok=True)
         look_up = partial(download.digest_in, entry.checksums or "", entry.url)
         expected = given_digest(entry) or progress.run_interruptible(look_up)
-        download.fetch(entry.url, part / "root.img", expected, progress)
-        files = {"root": "root.img"}
+        download.fetch(entry.url, part / _ROOT, expected, progress)
+        files = [_ROOT]
     progress("computing the image's digest")
-    format, size = probe(part / "root.img", progress)
-    image = LocalImage(
-        content=_content([part / name for name in files.values()], progress),
-        format=format,
-        size=size,
-        builder=builder,
-        length=(part / "root.img").stat().st_size,
-        **files,
-    )
+    content = _content([part / name for name in files], progress)
+    if entry.url is not None:
+        _unpack(part / _ROOT, entry.url, part, progress=progress)
+    root, kernel, initrd = [*files, "", ""][:3]
+    image = LocalImage(content, root, "", 0, kernel, initrd, builder)
+    return _finish(part, final, image, progress)
+
+
+def _finish(part: Path, final: Path, image: LocalImage, progress: Progress) -> LocalImage:
+    """The image whose files are in ``part``, in its place and complete."""
+    root = part / image.root
+    format, size = probe(root, progress)
+    image = replace(image, format=format, size=size, length=root.stat().st_size)
     (part / "image.json").write_text(json.dumps(asdict(image)))
     shutil.rmtree(final, ignore_errors=True)
     part.rename(final)
     return _in(final, image)
+
+
+def _unpack(source: Path, name: str, part: Path, *, progress: Progress) -> None:
+    """Makes ``_ROOT`` in ``part`` of a file that may be packed.
+
+    Args:
+        name: what errors call the file.
+    """
+    work = part / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    disk = unpacking.make_disk(source, name, work, progress)
+    if disk != part / _ROOT:
+        disk.replace(part / _ROOT)
+    shutil.rmtree(work)
 
 
 def given_digest(entry: Image) -> Digest | None:
@@ -200,19 +238,56 @@ def given_digest(entry: Image) -> Digest | None:
     return Digest("sha256", entry.sha256.lower()) if entry.sha256 is not None else None
 
 
-def _given(path: Path, progress: Progress) -> LocalImage:
+def _given(path: Path, progress: Progress, *, is_rootfs: bool) -> LocalImage:
     with _probing:
         progress.check_cancelled()
         status = path.stat() if path.exists() else None
-        key = (str(path), status.st_ino, status.st_size, status.st_mtime_ns) if status else None
+        key = (
+            (f"{path} {is_rootfs}", status.st_ino, status.st_size, status.st_mtime_ns)
+            if status
+            else None
+        )
         if key in _probed:
             return _probed[key]
-        format, size = probe(path, progress)
-        progress("computing the image's digest")
-        image = LocalImage(_content([path], progress), str(path), format, size)
+        image = _of_rootfs(path, progress) if is_rootfs else _of_file(path, progress)
         if key is not None:
             _probed[key] = image
         return image
+
+
+def _of_file(path: Path, progress: Progress) -> LocalImage:
+    """The image that a file is, or that is made of it."""
+    ready = not path.is_file() or formats.is_ready(file_types.recognise(file_checks.head_of(path)))
+    format, size = probe(path, progress) if ready else ("", 0)
+    progress("computing the image's digest")
+    content = _content([path], progress)
+    if ready:
+        return LocalImage(content, str(path), format, size)
+    make = partial(_unpack, path, str(path), progress=progress)
+    return _made_of_file(content, make, progress)
+
+
+def _of_rootfs(path: Path, progress: Progress) -> LocalImage:
+    """The image that is made of a root file system's archive."""
+    rootfs_images.check(path)
+    progress("computing the image's digest")
+    content = content_of(_content([path], progress), rootfs_images.fingerprint())
+    make = partial(rootfs_images.make, path, progress=progress)
+    return _made_of_file(content, make, progress)
+
+
+def _made_of_file(content: str, make: Callable[[Path], None], progress: Progress) -> LocalImage:
+    """The image of a content that ``make`` makes in a folder, where the cache has not got it."""
+    with _locked(content, progress):
+        final = folder() / content
+        part = final.with_name(f"{content}.part")
+        image = cached(content)
+        if image is not None:
+            return image
+        sandbox.remove(part)
+        part.mkdir()
+        make(part)
+        return _finish(part, final, LocalImage(content, _ROOT, "", 0), progress)
 
 
 def _content(paths: list[Path], progress: Progress) -> str:

@@ -50,17 +50,7 @@ def probe_with(image: str, name: str, qemu_img: QemuImg) -> tuple[str, int]:
     """
     info, quoted = _info(image, qemu_img), shlex.quote(image if "://" not in image else name)
     format = info.get("format")
-    data_file = info.get("format-specific", {}).get("data", {}).get("data-file")
-    for key, other_file in (
-        ("backing file", info.get("backing-filename")),
-        ("data file", data_file),
-    ):
-        if other_file:
-            raise RequestError(
-                f"image {image} has a {key}: {other_file}",
-                why="that file could change, or be any file of the host",
-                cure=f"make one file of both: qemu-img convert -O qcow2 {quoted} whole.qcow2",
-            )
+    _check_whole(info, image, quoted)
     if format not in ("qcow2", "raw"):
         raise RequestError(
             f"image {image} is of format {format}",
@@ -78,6 +68,56 @@ def probe_with(image: str, name: str, qemu_img: QemuImg) -> tuple[str, int]:
     if format == "qcow2":
         _check_intact(image, qemu_img)
     return str(format), size
+
+
+def convertible_size(image: str, name: str, qemu_img: QemuImg) -> tuple[int, int]:
+    """The virtual size of another tool's disk, and how much of the disk here it takes as a qcow2,
+    both in bytes.
+
+    Args:
+        image, name: as for ``probe_with``.
+        qemu_img: names the format, too.
+
+    Raises:
+        RequestError: it needs other files, is encrypted, or is none.
+    """
+    info = _info(image, qemu_img)
+    _check_whole(info, image, shlex.quote(image if "://" not in image else name))
+    if len(info.get("format-specific", {}).get("data", {}).get("extents", [1])) != 1:
+        raise RequestError(
+            f"image {image} is a disk in several files",
+            why="it names the others, and they could be any file of this machine",
+            cure="make one file of them: qemu-img convert -O qcow2 DISK whole.qcow2",
+        )
+    done = qemu_img("measure", "-U", "-O", "qcow2", "--output=json")
+    needed = int(json.loads(done.stdout)["required"]) if done.returncode == 0 else 0
+    return int(info["virtual-size"]), needed
+
+
+def encrypted_error(image: str) -> RequestError:
+    """The error for a disk that nobody here has the key of."""
+    return RequestError(
+        f"image {image} is encrypted",
+        why="virtkit has no key for it",
+        cure="decrypt it with the tool that made it, and name what comes out",
+    )
+
+
+def _check_whole(info: dict[str, Any], image: str, quoted: str) -> None:
+    """Refuses a disk whose content is elsewhere, or that can't be read without a key."""
+    data_file = info.get("format-specific", {}).get("data", {}).get("data-file")
+    for key, other_file in (
+        ("backing file", info.get("backing-filename")),
+        ("data file", data_file),
+    ):
+        if other_file:
+            raise RequestError(
+                f"image {image} has a {key}: {other_file}",
+                why="that file could change, or be any file of the host",
+                cure=f"make one file of both: qemu-img convert -O qcow2 {quoted} whole.qcow2",
+            )
+    if info.get("encrypted") or info.get("format") == "luks":
+        raise encrypted_error(image)
 
 
 def _check_intact(image: str, qemu_img: QemuImg) -> None:

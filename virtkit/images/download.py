@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from virtkit.errors import RUN_AGAIN, Interrupted, VirtkitError, from_os_error
-from virtkit.images import file_checks, file_types
+from virtkit.images import file_checks, file_types, formats
 from virtkit.images.checksums import Digest, find_digest
 from virtkit.progress import Meter, Progress
 
@@ -37,7 +37,7 @@ def fetch(url: str, target: Path, expected: Digest, progress: Progress) -> None:
             file is removed then, as it is where it is no disk.
     """
     begun = target.exists()
-    if begun and file_checks.is_no_disk(target):  # an older version downloaded anything
+    if begun and formats.is_refused(target):  # an older version downloaded anything
         target.unlink()
     _download(url, target, progress)
     actual = progress.run_interruptible(lambda: digest(target, expected.kind))
@@ -125,7 +125,7 @@ def _continue(url: str, target: Path, progress: Progress) -> None:
             file.seek(have)
             while chunk := progress.run_interruptible(lambda: answer.read(_CHUNK)):
                 if not have and len(chunk) >= min(file_types.HEAD, total):
-                    file_checks.check_download(chunk[: file_types.HEAD], url)
+                    formats.check_download(chunk[: file_types.HEAD], url)
                 if chunk.strip(b"\0"):
                     file.write(chunk)
                 else:  # a hole, which is sent to no host

@@ -39,13 +39,6 @@ def head_of(path: Path) -> bytes:
         ) from error
 
 
-def is_no_disk(path: Path) -> bool:
-    """Whether a file surely begins with something else than a disk; not so of a short one."""
-    head = head_of(path)
-    kind = file_types.recognise(head)
-    return len(head) == file_types.HEAD and kind is not None and kind.group != "disk"
-
-
 def check_disk(path: Path) -> None:
     """Looks at a file that is to be a disk.
 
@@ -56,18 +49,24 @@ def check_disk(path: Path) -> None:
     head = head_of(path)
     kind = file_types.recognise(head)
     if kind is not None and kind.group != "disk":
-        unpacked = file_types.unpacked(head, kind)
-        raise NoDisk(
-            f"image {path} is {_what(kind, unpacked)}",
-            why="its first bytes are not a disk's, but those of such a file",
-            cure=_cure(str(path), kind, unpacked),
-        )
+        raise no_disk(str(path), head, kind)
     if 0 < len(head) < file_types.SECTOR:
         raise NoDisk(
             f"image {path} is too small for a disk",
             why=f"it has {len(head)} bytes, and a disk's first sector has {file_types.SECTOR}",
             cure="get it again: it is damaged or cut off",
         )
+
+
+def no_disk(name: str, head: bytes, kind: FileType) -> NoDisk:
+    """The error for a file that begins with ``head`` and is no disk but of this kind; the cure is
+    the command that makes a disk of it."""
+    unpacked = file_types.unpacked(head, kind)
+    return NoDisk(
+        f"image {name} is {_what(kind, unpacked)}",
+        why="its first bytes are not a disk's, but those of such a file",
+        cure=_cure(name, kind, unpacked),
+    )
 
 
 def check_download(head: bytes, url: str) -> None:

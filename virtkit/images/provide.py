@@ -12,7 +12,16 @@ from urllib.parse import unquote, urlsplit
 
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import Host
-from virtkit.images import cache, checksums, disk_probe, download, file_checks, pool
+from virtkit.images import (
+    cache,
+    checksums,
+    disk_probe,
+    download,
+    file_checks,
+    file_types,
+    formats,
+    pool,
+)
 from virtkit.progress import Meter, Progress
 from virtkit.state.desired import ImageFiles, ImageRef
 from virtkit.state.record import StoredImage
@@ -24,15 +33,17 @@ if TYPE_CHECKING:
 _PROGRAMS = {"qemu-img": "qemu-utils", "virsh": "libvirt-clients"}
 
 
-def check(host: Host, ref: ImageRef, spec_folder: Path) -> None:
+def check(host: Host, ref: ImageRef, spec_folder: Path) -> str:
     """Looks, in a second, whether ``provide`` can work.
+
+    Returns:
+        what ``cache.check`` returns; nothing for what the host fetches, which must be a disk.
 
     Raises:
         RequestError: a ``path`` is no disk image; or what it needs is missing.
     """
     if not _is_fetched_by_host(host, ref):
-        cache.check(ref, spec_folder)
-        return
+        return cache.check(ref, spec_folder)
     if host.remote is None:
         raise RequestError(
             f"host {host.name} can't fetch image {ref.name}",
@@ -51,6 +62,7 @@ def check(host: Host, ref: ImageRef, spec_folder: Path) -> None:
             "and this machine fetches it",
             where=host.name,
         )
+    return ""
 
 
 def provide(host: Host, ref: ImageRef, spec_folder: Path, progress: Progress) -> ImageFiles:
@@ -99,7 +111,7 @@ def _download(host: Host, ref: ImageRef, fetch: Fetch, progress: Progress) -> Im
 
     def on_progress(so_far: dict[str, Any]) -> None:
         if "head" in so_far:
-            file_checks.check_download(base64.b64decode(so_far["head"]), url)
+            _check_head(base64.b64decode(so_far["head"]), url)
         meter(so_far["have"], so_far["total"])
 
     expected = cache.given_digest(ref.entry)
@@ -126,3 +138,20 @@ def _download(host: Host, ref: ImageRef, fetch: Fetch, progress: Progress) -> Im
 
     pool.ensure(host, ref, files, file.length, fill, progress)
     return files
+
+
+def _check_head(head: bytes, url: str) -> None:
+    """Looks at the first bytes of what a host downloads.
+
+    Raises:
+        NoDisk: it will be no disk.
+    """
+    kind = file_types.recognise(head)
+    if kind is not None and kind.group != "disk" and formats.opens(head):
+        raise file_checks.NoDisk(
+            f"{url} is {kind.what}",
+            why="with `fetch: host` the host takes disks as they are; only this machine makes "
+            "disks of other files",
+            cure="remove `fetch: host`, and this machine fetches it and makes a disk of it",
+        )
+    file_checks.check_download(head, url)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         DEFAULT_NETWORK,
         LOCAL,
         Build,
+        Catalogue,
         Dhcp,
         Disk,
         GuestSpec,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         InterfaceSpec,
         Kernel,
         NetworkSpec,
+        Published,
         Ready,
         Spec,
     )
@@ -38,8 +40,8 @@ load_when_used(
     __name__,
     {
         "virtkit.spec.model": (
-            "CATALOGUE DEFAULT_IMAGE DEFAULT_NETWORK LOCAL Build Dhcp Disk GuestSpec HostSpec "
-            "Image InterfaceSpec Kernel NetworkSpec Ready Spec"
+            "CATALOGUE DEFAULT_IMAGE DEFAULT_NETWORK LOCAL Build Catalogue Dhcp Disk GuestSpec "
+            "HostSpec Image InterfaceSpec Kernel NetworkSpec Published Ready Spec"
         ),
         "virtkit.spec.reader": "load read_text",
         "virtkit.spec.schema": "json_schema",
@@ -55,6 +57,7 @@ __all__ = [
     "DEFAULT_NETWORK",
     "LOCAL",
     "Build",
+    "Catalogue",
     "Dhcp",
     "Disk",
     "GuestSpec",
@@ -64,6 +67,7 @@ __all__ = [
     "Kernel",
     "NetworkSpec",
     "Problem",
+    "Published",
     "Ready",
     "Spec",
     "escaped",

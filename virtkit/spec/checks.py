@@ -23,8 +23,8 @@ from virtkit.spec import (
 )
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
+from virtkit.spec.imported import known_image, known_images
 from virtkit.spec.model import (
-    CATALOGUE,
     DEFAULT_NETWORK,
     LOCAL,
     NO_IMAGE,
@@ -99,8 +99,8 @@ def _playbooks(entry: Entry, problems: Problems) -> None:
 
 def _image(entry: Entry, draft: Draft, problems: Problems) -> None:
     name = entry.fields.image
-    names = [*draft.images.nodes, *CATALOGUE, NO_IMAGE]
-    if name not in names:
+    if name not in (*draft.images.nodes, NO_IMAGE) and known_image(name) is None:
+        names = [*draft.images.nodes, *known_images(), NO_IMAGE]
         problem = Problem(f"there is no image {quote(name)}", cure=suggestion(name, names))
         problems.at(entry.node, ("image",), problem)
 

@@ -16,9 +16,9 @@ from virtkit.spec.draft import Draft, Section
 from virtkit.spec.entries import read_entries, section_nodes
 from virtkit.spec.errors import Problems
 from virtkit.spec.files import STDIN, STDIN_SOURCE, folder_of, read_file, read_tree
+from virtkit.spec.imported import known_image
 from virtkit.spec.merge import without_nulls
 from virtkit.spec.model import (
-    CATALOGUE,
     DEFAULT_NETWORK,
     FROM_FILE,
     LOCAL,
@@ -208,7 +208,7 @@ def _spec(draft: Draft, folder: Path, files: tuple[str, ...], settings: tuple[st
         hosts.setdefault(LOCAL, HostSpec.model_construct())
     for guest in guests.values():
         if guest.image not in (*images, NO_IMAGE):
-            images[guest.image] = CATALOGUE[guest.image]
+            images[guest.image] = known_image(guest.image) or Image.model_construct()
         for interface in guest.interfaces:
             if interface.name == DEFAULT_NETWORK:
                 networks.setdefault(DEFAULT_NETWORK, NetworkSpec.model_construct())

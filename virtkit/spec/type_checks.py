@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from virtkit.drivers import AUTO, DRIVERS, Driver
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
+from virtkit.spec.imported import known_image
 from virtkit.spec.model import (
     BOOT_DISK,
     CATALOGUE,
@@ -16,12 +17,20 @@ from virtkit.spec.model import (
     Disk,
     DiskDevice,
     GuestFields,
+    Image,
     InterfaceSpec,
     Model,
 )
 from virtkit.spec.nodes import Path
 from virtkit.spec.problem import Problem, quote
 
+#: How messages call kinds of images, and the keys that give them.
+_IMAGES: Mapping[str, str] = {
+    "built": "an image that virtkit builds",
+    "disk": "a disk image",
+    "rootfs": "a root file system's archive",
+}
+_IMAGE_KEYS: Mapping[str, str] = {"built": "`build:`", "disk": "`path:`", "rootfs": "`rootfs:`"}
 _DEFAULTS = GuestFields.model_construct()
 #: What an option is that a part of a guest does not have.
 _NOTHING: tuple[Any, ...] = (None, (), {})
@@ -39,7 +48,11 @@ def check(entry: Entry, draft: Draft, problems: Problems) -> None:
     guest_type = entry.fields.type
     if "type" in entry.invalid:
         return
-    image = draft.images.models.get(entry.fields.image)
+    name = entry.fields.image
+    image = draft.images.models.get(name)
+    if image is None and name not in draft.images.nodes:
+        image = known_image(name)
+        _catalogue_firmware(entry, problems)
     for choice in AUTO if guest_type == "auto" else (guest_type,):
         driver = DRIVERS[choice]
         for feature, why in driver.unsupported.items():
@@ -55,23 +68,59 @@ def check(entry: Entry, draft: Draft, problems: Problems) -> None:
         _mtu(entry, driver, problems)
         _on_cards(entry, draft, driver, problems)
         _cpu_mode(entry, driver, problems)
-        boots = entry.fields.kernel is not None and "kernel" not in driver.unsupported
-        no_image = entry.fields.image == NO_IMAGE
-        is_disk = no_image or (image is not None and image.build is None)
-        if driver.needs_built_image and not boots and is_disk:
-            what = "it has none" if no_image else f"'{entry.fields.image}' is a disk image"
-            problem = Problem(
-                f"a guest of type {guest_type} needs an image that virtkit builds",
-                why=f"{what} (guest {quote(entry.base)})",
-                cure="name an image with `build:`, or choose another type",
-            )
-            problems.at(entry.node, ("image",), problem)
-    built = CATALOGUE.get(entry.fields.image) if image is None else image
-    is_built = built is not None and built.build is not None
+        if image is not None:
+            _image_kind(entry, image, driver, problems)
+        elif name == NO_IMAGE:
+            _no_image(entry, driver, problems)
+    is_built = image is not None and image.build is not None
     if is_built and entry.fields.kernel is None:
         _built(entry, problems)
     if is_built or entry.fields.kernel is not None:
         _direct_boot(entry, problems)
+
+
+def _no_image(entry: Entry, driver: Driver, problems: Problems) -> None:
+    """A type that nobody can install a system on."""
+    boots = entry.fields.kernel is not None and "kernel" not in driver.unsupported
+    if boots or "disk" in driver.images:
+        return
+    problem = Problem(
+        f"a guest of type {entry.fields.type} needs an image",
+        why=f"it has none; {driver.other_images} (guest {quote(entry.base)})",
+        cure="name an image with `build:`, or choose another type",
+    )
+    problems.at(entry.node, ("image",), problem)
+
+
+def _image_kind(entry: Entry, image: Image, driver: Driver, problems: Problems) -> None:
+    """An image that the type can't start from."""
+    boots = entry.fields.kernel is not None and "kernel" not in driver.unsupported
+    if boots or image.kind in driver.images:
+        return
+    keys = [_IMAGE_KEYS[kind] for kind in driver.images]
+    types = [name for name, each in DRIVERS.items() if image.kind in each.images]
+    other_type = "auto" if set(AUTO) <= set(types) else types[0]
+    problem = Problem(
+        f"a guest of type {entry.fields.type} can't start from {_IMAGES[image.kind]}",
+        why=f"'{entry.fields.image}' is one; {driver.other_images} (guest {quote(entry.base)})",
+        cure=f"name an image with {' or '.join(keys)}, or set `type: {other_type}`",
+    )
+    problems.at(entry.node, ("image",), problem)
+
+
+def _catalogue_firmware(entry: Entry, problems: Problems) -> None:
+    """A firmware that an image of the catalogue does not start with."""
+    firmware = entry.fields.firmware
+    published = CATALOGUE.entries.get(entry.fields.image)
+    if published is None or "firmware" in entry.invalid or not published.firmware:
+        return
+    if firmware != _DEFAULTS.firmware and firmware not in published.firmware:
+        problem = Problem(
+            f"the image '{published.name}' does not start with {firmware}",
+            why=f"it is made for {' and '.join(published.firmware)} (guest {quote(entry.base)})",
+            cure="remove `firmware:`, or name another image",
+        )
+        problems.at(entry.node, ("firmware",), problem)
 
 
 def _built(entry: Entry, problems: Problems) -> None:

@@ -236,7 +236,7 @@ class Guest:
     @property
     def skips_cloud_init(self) -> bool:
         """Whether virtkit's own first boot is enough; cloud-init is for what users add to it."""
-        return self.image.entry.build is not None and not self.spec.cloud_init
+        return self.image.entry.kind != "disk" and not self.spec.cloud_init
 
     @property
     def files(self) -> ImageFiles:

@@ -54,4 +54,5 @@ class ImageRef:
 
 def image_identity(entry: model.Image) -> str:
     """What makes two image entries the same one: what they say, but not who fetches it."""
-    return digest("", entry.model_dump(mode="json", exclude={"fetch"}))
+    said = entry.model_dump(mode="json", exclude={"fetch"})
+    return digest("", model.without(said, {"rootfs"}))  # images of before there was that key

@@ -53,6 +53,14 @@ PROGRAMS = {
     "virsh": Program("virtkit console", "libvirt-clients"),
 }
 
+#: What unpacks images: only who has a packed one needs it, so doctor does not look for it.
+UNPACKERS = {
+    "gzip": Program("unpacks images", "gzip"),
+    "xz": Program("unpacks images", "xz-utils"),
+    "bzip2": Program("unpacks images", "bzip2"),
+    "zstd": Program("unpacks images", "zstd"),
+}
+
 
 def search_path() -> str:
     """The caller's PATH, then the system's folders that it lacks."""
@@ -79,7 +87,8 @@ def require(*names: str, purpose: str = "") -> None:
     missing = [each for each in names if find(each) is None]
     if not missing:
         return
-    programs = [PROGRAMS[each] for each in missing if each in PROGRAMS]
+    known = PROGRAMS | UNPACKERS
+    programs = [known[each] for each in missing if each in known]
     packages = dict.fromkeys(each.package for each in programs)
     purposes = dict.fromkeys([purpose] if purpose else [each.purpose for each in programs])
     raise RequestError(

@@ -30,7 +30,7 @@ FIRST_WORDS = {name.partition(" ")[0] for name in VERBS}
 CONTRACT = (
     *("validate", "render", "plan", "up", "down", "status", "start", "stop", "restart", "pause"),
     *("resume", "ssh", "exec", "console", "logs", "cp", "inventory", "ssh-config", "init"),
-    *("image list", "image build", "image pull", "image rm", "doctor", "schema"),
+    *("image list", "image import", "image build", "image pull", "image rm", "doctor", "schema"),
     *("provision", "host list", "host check", "host prepare", "host trust"),
 )
 #: They have the caller's streams, or write a file: no result to give as data.

@@ -77,7 +77,7 @@ def test_what_does_not_makes_none(tmp_path: Path, path: str, old: str, new: str)
 
 
 def test_the_files_for_the_image_carry_their_own_modes() -> None:
-    with tarfile.open(fileobj=io.BytesIO(build._guest_files())) as archive:
+    with tarfile.open(fileobj=io.BytesIO(build.guest_files())) as archive:
         members = {member.name: member for member in archive.getmembers()}
     assert members["usr/lib/virtkit/init"].mode == 0o755
     assert members["usr/lib/virtkit/seed"].mode == 0o755

@@ -172,6 +172,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "checksums": SUMS,
         "fetch": f"{SUMS}, fetch: host",
         "path": "path: ./disk.qcow2",
+        "rootfs": "rootfs: ./rootfs.tar.xz",
     },
     "hosts": {
         "address": "address: ops@rack1.example.org",

@@ -12,8 +12,10 @@ from virtkit.spec.model.base import (
     NO_IMAGE,
     Label,
     Model,
+    without,
 )
 from virtkit.spec.model.boot import BOOT_DISK
+from virtkit.spec.model.catalogue import CATALOGUE, Catalogue, Published
 from virtkit.spec.model.cpu import CPU_MODES, Cpu, Topology
 from virtkit.spec.model.disk import Disk, DiskDevice, RootDisk, drive_name, drive_number
 from virtkit.spec.model.display import Graphics
@@ -31,7 +33,7 @@ from virtkit.spec.model.guest import (
 )
 from virtkit.spec.model.guest_file import MAX_FILES_SIZE, Content, GuestFile
 from virtkit.spec.model.host import HostSpec, Ssh
-from virtkit.spec.model.image import CATALOGUE, Build, Image
+from virtkit.spec.model.image import Build, Image
 from virtkit.spec.model.network import DHCP_RANGE, Dhcp, NetworkSpec, why_no_guest_address
 from virtkit.spec.model.secret import Password
 
@@ -48,6 +50,7 @@ __all__ = [
     "MAX_GUESTS",
     "NO_IMAGE",
     "Build",
+    "Catalogue",
     "Content",
     "Cpu",
     "Dhcp",
@@ -69,6 +72,7 @@ __all__ = [
     "NetworkSpec",
     "Password",
     "Place",
+    "Published",
     "Ready",
     "RootDisk",
     "Spec",
@@ -79,4 +83,5 @@ __all__ = [
     "drive_name",
     "drive_number",
     "why_no_guest_address",
+    "without",
 ]

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from virtkit.drivers import DRIVERS
-from virtkit.spec import network_values, sizes, values
+from virtkit.spec import image_names, network_values, sizes, values
 from virtkit.spec.problem import Problem, quote, suggestion
 from virtkit.spec.sizes import MIB, TIB
 
@@ -104,6 +104,11 @@ Duration = Annotated[
 ]
 Label = Annotated[
     str, AfterValidator(values.label), Field(json_schema_extra={"pattern": values.LABEL_PATTERN})
+]
+ImageName = Annotated[
+    str,
+    AfterValidator(image_names.image_name),
+    Field(json_schema_extra={"pattern": image_names.IMAGE_PATTERN}),
 ]
 DiskName = Annotated[
     str, AfterValidator(values.disk_name), Field(json_schema_extra={"pattern": values.DISK_PATTERN})

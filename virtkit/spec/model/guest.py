@@ -31,6 +31,7 @@ from virtkit.spec.model.base import (
     GuestNumber,
     GuestType,
     HostPath,
+    ImageName,
     Ipv6Address,
     KeyPath,
     Label,
@@ -230,7 +231,7 @@ class GuestFields(Model):
     """The keys that a guest may have, in the file and after merging alike."""
 
     type: GuestType = Field(default="auto", description="The virtualization it uses.")
-    image: Label = Field(
+    image: ImageName = Field(
         default=DEFAULT_IMAGE,
         description="An entry of `images`, or a name that the catalogue knows; `none` for a blank "
         "root disk of the size `disk`, or for no root disk.",

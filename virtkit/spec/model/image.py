@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import Literal
 
 from pydantic import Field, model_validator
 
+from virtkit.drivers import ImageKind
 from virtkit.spec.model.base import (
-    DEFAULT_IMAGE,
     DiskSize,
     HostPath,
     Model,
@@ -31,32 +30,58 @@ class Build(Model):
 
 
 class Image(Model):
-    """What a guest's root disk starts from: one of ``build``, ``url`` and ``path``."""
+    """What a guest's root disk starts from: one of ``build``, ``url``, ``path`` and ``rootfs``."""
 
     build: Build | None = Field(
         default=None, description="Build it here; runs on every guest type."
     )
-    url: Url | None = Field(default=None, description="Fetch it: http, https or file.")
-    sha256: Sha256 | None = Field(default=None, description="The digest of what `url` gives.")
+    url: Url | None = Field(
+        default=None, description="Fetch it: http, https or file; unpacked as for `path`."
+    )
+    sha256: Sha256 | None = Field(
+        default=None, description="The digest of what `url` gives, packed as it is."
+    )
     checksums: Url | None = Field(
         default=None,
-        description="The URL of a file with its digest: SHA256SUMS, SHA512SUMS, FILE.sha256, …",
+        description="The URL of a file with its digest: SHA256SUMS, SHA512SUMS, FILE.sha256, … "
+        "Lines as GNU and BSD write them; a signature around them is not checked.",
     )
     fetch: Literal["local", "host"] | None = Field(
         default=None,
         description="Who fetches what `url` gives: this machine, or each host for itself.",
     )
     path: HostPath | None = Field(
-        default=None, description="A qcow2 or raw file, from the spec's folder."
+        default=None,
+        description="A file, from the spec's folder: a qcow2 or raw disk, one packed with gz, xz, "
+        "bz2 or zst, a vmdk, vdi or vhdx, an ova or one of Vagrant's boxes for libvirt.",
     )
+
+    rootfs: HostPath | None = Field(
+        default=None,
+        description="The archive of a root file system with systemd, for containers and `uml`: a "
+        "tar, as it is or packed with gz, xz, bz2 or zst.",
+    )
+
+    @property
+    def kind(self) -> ImageKind:
+        """What guests get of it."""
+        if self.build is not None:
+            return "built"
+        return "rootfs" if self.rootfs is not None else "disk"
+
+    @property
+    def file(self) -> str | None:
+        """The path of a file on the caller's machine that it is made of."""
+        return self.path if self.path is not None else self.rootfs
 
     @model_validator(mode="after")
     def _one_source(self) -> Image:
-        sources = [key for key in ("build", "url", "path") if getattr(self, key) is not None]
+        every = ("build", "url", "path", "rootfs")
+        sources = [key for key in every if getattr(self, key) is not None]
         if len(sources) != 1:
             raise Problem(
-                f"an image has {' and '.join(sources) or 'none of build, url and path'}",
-                cure="give exactly one of `build:`, `url:` and `path:`",
+                f"an image has {' and '.join(sources) or 'none of build, url, path and rootfs'}",
+                cure="give exactly one of `build:`, `url:`, `path:` and `rootfs:`",
             )
         digests = [key for key in ("sha256", "checksums") if getattr(self, key) is not None]
         if sources == ["url"] and len(digests) != 1:
@@ -76,13 +101,3 @@ class Image(Model):
                 cure="remove `fetch:`",
             )
         return self
-
-
-#: Image names that need no entry under ``images``.
-CATALOGUE: MappingProxyType[str, Image] = MappingProxyType(
-    {
-        DEFAULT_IMAGE: Image.model_construct(
-            build=Build.model_construct(distribution="debian", release="bookworm")
-        )
-    }
-)
