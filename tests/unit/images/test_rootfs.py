@@ -153,7 +153,7 @@ def test_an_archive_that_was_cut_off(tmp_path: Path) -> None:
     ("content", "what"),
     [
         (b"QFI\xfb\0\0\0\x03" + bytes(1000), "is a qcow2"),
-        (gzip.compress(b"QFI\xfb\0\0\0\x03" + bytes(1000)), "is a qcow2"),
+        (gzip.compress(b"QFI\xfb\0\0\0\x03" + bytes(1000), mtime=0), "is a qcow2"),
         (b"<html>" + b"x" * 1000, "is a web page"),
         (bytes(1000), "is no archive"),
         (b"PK\x03\x04" + bytes(1000), "is a zip archive"),
