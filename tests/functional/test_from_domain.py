@@ -79,7 +79,7 @@ def test_a_file_is_written_once_and_what_is_said_is_so(tmp_path: Path) -> None:
     done = virtkit("init", "--from-domain", "web", "--connect", uri, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "wrote virtkit.yaml; next: virtkit plan\n"), done
     written = (tmp_path / "virtkit.yaml").read_text()
-    assert "disk: 3GiB" in written  # the volume's own size
+    assert "disk: {existing: /pool/data.img}" in written
     assert virtkit("validate", cwd=tmp_path).returncode == 0
     again = virtkit("init", "--from-domain", "web", "--connect", uri, cwd=tmp_path)
     assert (again.returncode, again.stdout) == (2, "")

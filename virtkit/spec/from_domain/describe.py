@@ -27,6 +27,8 @@ from virtkit.spec.problem import Problem, quote
 from virtkit.spec.reader import find_problems
 from virtkit.xml import tree
 
+#: Where the spec will be is not known. None of its paths is below this.
+_FOLDER = FilePath("/nowhere")
 #: The models of a guest's parts, and whether the key has a list of them.
 _PARTS: dict[str, type[Model]] = {"disk": RootDisk, "disks": Disk, "networks": InterfaceSpec}
 #: How many values may be refused before something is wrong with the spec itself.
@@ -77,6 +79,8 @@ class _Draft:
         last = path[-1]
         value = _at(self.spec, path[:-1]).pop(last)
         self.refusals.append((f"{dotted(path)}: {yaml_lines.flow(value)}", why))
+        if isinstance(last, int) and not _at(self.spec, path[:-1]) and path[-2] != "networks":
+            _at(self.spec, path[:-2]).pop(path[-2])
         if last == "image":
             self.spec.pop("images", None)
         self._complete()
@@ -87,7 +91,7 @@ class _Draft:
         least = 3 if path[:1] == ("guests",) else 2
         if path[:1] in (("hosts",), ("networks",), ("images",)):
             path = path[:2]
-        if path[-1:] == ("name",):  # which an entry needs
+        if path[-1:] in (("name",), ("source",)):  # which an entry needs
             path = path[:-1]
         while path and _at(self.spec, path) is None:  # a key that is missing
             path = path[:-1]
@@ -156,7 +160,7 @@ def describe(facts: DomainFacts) -> str:
 
 def _problems(spec: dict[str, Any]) -> list[tuple[Path, Problem]]:
     """What is wrong with the keys of a spec."""
-    return find_problems("\n".join(yaml_lines.block(spec)), "", FilePath("/"))
+    return find_problems("\n".join(yaml_lines.block(spec)), "", _FOLDER)
 
 
 def _smallest(spec: dict[str, Any], path: Path) -> Path:
