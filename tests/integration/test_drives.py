@@ -141,7 +141,7 @@ def test_a_disc_is_changed_while_the_guest_runs(edits: Edits) -> None:
 
 
 def test_a_disc_that_the_guest_holds_stays(edits: Edits) -> None:
-    """udev opens the drive when it is asked to, whoever reads; without it the kernel's lock holds."""
+    """udev opens a drive when it is asked to, whoever reads; else the kernel's lock holds."""
     hold = "systemctl stop systemd-udevd{-kernel,-control,}.socket systemd-udevd.service; "
     inside(edits, f"bash -c '{hold} setsid sleep 1000 </dev/sr0 >/dev/null 2>&1 & sleep 1'")
     edits.guest("reader", cdroms=["one.iso"])
