@@ -127,4 +127,4 @@ def _check_discs(change: Change, guest: Guest) -> None:
     discs = any(each.field.startswith(("cdroms", "volume")) for each in change.reasons)
     if discs or change.action != "update":
         for path in guest.spec.cdroms:
-            images.check_disc(_file(guest, path, "cdroms"))
+            images.check_disc(_file(guest, path, "cdroms"), guest.where("cdroms"))

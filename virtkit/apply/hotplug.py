@@ -65,20 +65,30 @@ class Hotplug:
                 self._host.domains.detach_device(self._driver, self._guest.domain, _text(device))
         self._wait_gone(paths, record, progress)
 
-    def _eject(self, live: etree._Element, record: GuestRecord, say: Say) -> None:
+    def _eject(self, live: etree._Element, record: GuestRecord, progress: Progress) -> None:
         """Takes out the discs that are not to stay as they are: the record lists none of them as
         made."""
         changing = {e.key for e in record.volumes if e.role == "cdrom" and e.state != "made"}
         for drive in live.iterfind("./devices/disk[@device='cdrom']"):
             if _source_file(drive) in changing:
-                say(drive.findtext("serial", ""))
+                progress(drive.findtext("serial", ""))
                 empty = copy.deepcopy(drive)
                 for each in empty.findall("source"):
                     empty.remove(each)
-                try:
-                    self._host.domains.change_disc(self._driver, self._guest.domain, _text(empty))
-                except VirtkitError as error:
+                self._open(empty, progress)
+
+    def _open(self, drive: etree._Element, progress: Progress) -> None:
+        """Empties a drive. A system that locks it is asked to open it, and may take longer for that
+        than libvirt waits."""
+        end = time.monotonic() + _DETACH_TIMEOUT
+        while True:
+            try:
+                self._host.domains.change_disc(self._driver, self._guest.domain, _text(drive))
+                return
+            except VirtkitError as error:
+                if time.monotonic() > end:
                     raise self._held(drive, error) from error
+            progress.sleep(1.0)
 
     def _held(self, drive: etree._Element, error: VirtkitError) -> VirtkitError:
         """The error about a disc that does not come out."""

@@ -113,8 +113,11 @@ def check_boot(path: Path, role: Literal["kernel", "initrd"]) -> None:
     raise NoDisk(f"the {role} {path} is {what}", cure=cure)
 
 
-def check_disc(path: Path) -> None:
+def check_disc(path: Path, where: str = "") -> None:
     """Looks at a file that is to be a disc in a drive.
+
+    Args:
+        where: where the spec names it.
 
     Raises:
         NoDisk: it is something else.
@@ -126,7 +129,7 @@ def check_disc(path: Path) -> None:
     what = _what(kind, file_types.unpacked(head, kind)) if kind else "an empty file"
     line = file_types.command(str(path), kind, None)[0] if kind and kind.group == "packed" else ""
     cure = f"unpack it: {line}" if line else "name the image of a disc (.iso)"
-    raise NoDisk(f"the disc {path} is {what}", cure=cure)
+    raise NoDisk(f"the disc {path} is {what}", cure=cure, where=where)
 
 
 def _unfit(kind: FileType, role: str) -> bool:

@@ -146,11 +146,14 @@ class GuestSteps:
             if leaves and f"devices/disk[{target}]" in self.context.record.detaching:
                 name = each.name.removeprefix(f"{self.context.guest.domain}-")
                 answer[name] = self._device(live, name, target)
-        remaining = {each.name for each in self.context.guest.disks}
-        for disk in self.context.old.existing if self.context.old else ():
-            leaves = f"devices/disk[{disk.target}]" in self.context.record.detaching
-            if leaves and disk.name not in remaining:
-                answer[disk.name] = self._device(live, disk.name, disk.target)
+        # one that the host had already is none of the volumes
+        current = {each.name for each in self.context.guest.disks}
+        for disk in live.iterfind("./devices/disk[@device='disk']") if live is not None else ():
+            name, element = disk.findtext("serial", ""), disk.find("target")
+            target = element.get("dev", "") if element is not None else ""
+            leaves = f"devices/disk[{target}]" in self.context.record.detaching
+            if leaves and name and name not in current:
+                answer.setdefault(name, self._device(live, name, target))
         return answer
 
     def _device(self, live: etree._Element | None, name: str, target: str) -> str:
