@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from virtkit.spec import host_checks, host_parts, raw_xml, type_checks
+from virtkit.spec import host_checks, raw_xml, type_checks
 from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
@@ -326,7 +326,7 @@ def _exclusive_resources(draft: Draft, problems: Problems) -> None:
 
 def _resources_of(guest: GuestSpec) -> Iterator[tuple[Path, raw_xml.ExclusiveResource]]:
     """What only one guest may have of what a guest has, and where it stands."""
-    for index, resource in host_parts.exclusive_devices(guest):
+    for index, resource in raw_xml.exclusive_devices(guest.host_devices):
         yield ("host_devices", index), resource
     for index, xml in enumerate(guest.devices):
         yield from ((("devices", index), each) for each in raw_xml.exclusive_resources(xml))

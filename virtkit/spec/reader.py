@@ -9,7 +9,6 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from virtkit.errors import RequestError
-from virtkit.spec import host_parts
 from virtkit.spec.checks import check
 from virtkit.spec.command import can_join
 from virtkit.spec.draft import Draft, Section
@@ -92,15 +91,28 @@ def read_files(files: Mapping[str, str], texts: Iterable[str], folder: Path) -> 
         entries=read_entries(root, settings, folder, problems),
     )
     check(draft, problems)
-    host_parts.check(draft, folder, problems)
+    unread = _host_parts(draft, folder, problems)
     problems.raise_all()
     spec = _spec(draft, folder, tuple(files), texts)
     merged_guests = {entry.base: entry.node for entry in draft.entries}
     merged_guests |= {guest.name: e.node for e in draft.entries for guest in e.guests}
     spec._positions = Positions(root, merged_guests)
-    unread = [(e, (*e.unread, *host_parts.missing(e, draft, folder))) for e in draft.entries]
-    spec._unread = {guest.name: errors for e, errors in unread for guest in e.guests}
+    spec._unread = {
+        guest.name: (*e.unread, *unread.get(id(e), ())) for e in draft.entries for guest in e.guests
+    }
     return spec
+
+
+def _host_parts(
+    draft: Draft, folder: Path, problems: Problems
+) -> dict[int, tuple[RequestError, ...]]:
+    """Checks what guests are given of their host; by the entry's id, what of it is missing here."""
+    if not any({"folders", "host_devices"} & {*each.node.entries} for each in draft.entries):
+        return {}
+    from virtkit.spec import host_parts  # most specs have none of it
+
+    host_parts.check(draft, folder, problems)
+    return {id(each): tuple(host_parts.missing(each, draft, folder)) for each in draft.entries}
 
 
 def _environment(root: Node, problems: Problems, source: str, folder: Path) -> str:
