@@ -13,7 +13,6 @@ from virtkit.spec import (
     disk_checks,
     guest_files,
     host_checks,
-    host_parts,
     network_checks,
     no_image,
     raw_xml,
@@ -292,7 +291,7 @@ def _exclusive_resources(draft: Draft, problems: Problems) -> None:
 
 def _resources_of(guest: GuestSpec) -> Iterator[tuple[Path, raw_xml.ExclusiveResource]]:
     """What only one guest may have of what a guest has, and where it stands."""
-    for index, resource in host_parts.exclusive_devices(guest):
+    for index, resource in raw_xml.exclusive_devices(guest.host_devices):
         yield ("host_devices", index), resource
     for index, xml in enumerate(guest.devices):
         yield from ((("devices", index), each) for each in raw_xml.exclusive_resources(xml))

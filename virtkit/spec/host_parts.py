@@ -7,7 +7,7 @@ Pure, but for ``missing``, which looks for folders of this machine.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from virtkit.drivers import AUTO, DRIVERS
@@ -17,7 +17,6 @@ from virtkit.spec.errors import Problems
 from virtkit.spec.model import LOCAL, Folder, GuestFields, GuestSpec, device_kind
 from virtkit.spec.nodes import error_at
 from virtkit.spec.problem import Problem, quote
-from virtkit.spec.raw_xml import ExclusiveResource, pci_address, usb_address
 
 PATHS, DEVICES = "host-paths", "hostdev"
 #: How messages call a kind of device.
@@ -188,7 +187,7 @@ def _devices(entry: Entry, problems: Problems) -> None:
                 why="the host loses it while the guest runs, and a device can reach the host",
                 cure=f"add `allow: [{DEVICES}]` to the guest if that is meant",
             )
-        # PCI and USB: `exclusive_devices`
+        # PCI and USB: raw_xml.exclusive_devices
         if problem is None and name in seen and device_kind(name) == "char":
             problem = Problem(f"the guest has {name} twice", cure="remove one of them")
         if problem is not None:
@@ -211,12 +210,3 @@ def _bad_kind(entry: Entry, name: str) -> Problem | None:
                 cure=f"remove {name}, or set `type: {types[0]}`",
             )
     return None
-
-
-def exclusive_devices(guest: GuestSpec) -> Iterable[tuple[int, ExclusiveResource]]:
-    """The devices that only one guest may have, with the place of each in the list."""
-    addresses = {"pci": pci_address, "usb": usb_address}
-    for index, name in enumerate(guest.host_devices):
-        kind = device_kind(name)
-        if kind in addresses:
-            yield index, ExclusiveResource("host device", addresses[kind](name), "")

@@ -5,11 +5,11 @@ Pure. XML that can't be read holds nothing; whoever renders it reports what is w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from virtkit.spec.model import device_parts
+from virtkit.spec.model import device_kind, device_parts
 from virtkit.spec.problem import Problem, escaped, quote
 
 if TYPE_CHECKING:
@@ -81,6 +81,15 @@ def usb_address(name: str) -> str:
     """A device on USB of the host's, as `_address` writes it."""
     vendor, product = (int(each, 16) for each in device_parts(name))
     return f"vendor id={vendor} product id={product}"
+
+
+def exclusive_devices(names: Sequence[str]) -> Iterator[tuple[int, ExclusiveResource]]:
+    """The devices of ``host_devices`` that only one guest may have, with the place of each."""
+    addresses = {"pci": pci_address, "usb": usb_address}
+    for index, name in enumerate(names):
+        kind = device_kind(name)
+        if kind in addresses:
+            yield index, ExclusiveResource("host device", addresses[kind](name), "")
 
 
 def _of_device(device: etree._Element) -> Iterator[ExclusiveResource]:

@@ -9,7 +9,6 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from virtkit.errors import RequestError
-from virtkit.spec import host_parts
 from virtkit.spec.checks import check
 from virtkit.spec.command import can_join
 from virtkit.spec.draft import Draft, Section
@@ -84,14 +83,17 @@ def read_files(files: Mapping[str, str], texts: Iterable[str], folder: Path) -> 
     """The spec in the ``files``, a text by each one's name, and with what is set by ``texts``."""
     problems = Problems()
     texts = tuple(texts)
-    root, draft = _draft(files, texts, folder, problems)
+    root, draft, missing = _draft(files, texts, folder, problems)
     problems.raise_all()
     spec = _spec(draft, folder, tuple(files), texts)
     merged_guests = {entry.base: entry.node for entry in draft.entries}
     merged_guests |= {guest.name: e.node for e in draft.entries for guest in e.guests}
     spec._positions = Positions(root, merged_guests)
-    unread = [(e, (*e.unread, *host_parts.missing(e, draft, folder))) for e in draft.entries]
-    spec._unread = {guest.name: errors for e, errors in unread for guest in e.guests}
+    spec._unread = {
+        guest.name: (*e.unread, *missing.get(id(e), ()))
+        for e in draft.entries
+        for guest in e.guests
+    }
     return spec
 
 
@@ -108,8 +110,8 @@ def find_problems(text: str, source: str, folder: Path) -> list[tuple[KeyPath, P
 
 def _draft(
     files: Mapping[str, str], texts: Iterable[str], folder: Path, problems: Problems
-) -> tuple[Node, Draft]:
-    """The tree of a spec's files, and all that is in it, checked."""
+) -> tuple[Node, Draft, dict[int, tuple[RequestError, ...]]]:
+    """The tree of a spec's files, all that is in it, checked, and what `_host_parts` says."""
     settings = read_settings(texts, problems)
     root = in_tree(read_tree(files, folder, problems), settings, problems)
     draft = Draft(
@@ -120,8 +122,19 @@ def _draft(
         entries=read_entries(root, settings, folder, problems),
     )
     check(draft, problems)
+    return root, draft, _host_parts(draft, folder, problems)
+
+
+def _host_parts(
+    draft: Draft, folder: Path, problems: Problems
+) -> dict[int, tuple[RequestError, ...]]:
+    """Checks what guests are given of their host; by the entry's id, what of it is missing here."""
+    if not any({"folders", "host_devices"} & {*each.node.entries} for each in draft.entries):
+        return {}
+    from virtkit.spec import host_parts  # most specs have none of it
+
     host_parts.check(draft, folder, problems)
-    return root, draft
+    return {id(each): tuple(host_parts.missing(each, draft, folder)) for each in draft.entries}
 
 
 def _environment(root: Node, problems: Problems, source: str, folder: Path) -> str:

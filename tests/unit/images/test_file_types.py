@@ -331,7 +331,11 @@ def test_discs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "what", "cure"),
     [
-        (gzip.compress(at(32769, b"CD001"), mtime=0), "compressed with gzip (a CD or DVD", "gzip -dk"),
+        (
+            gzip.compress(at(32769, b"CD001"), mtime=0),
+            "compressed with gzip (a CD or DVD",
+            "gzip -dk",
+        ),
         (b"QFI\xfb\0\0\0\3".ljust(4096, b"\0"), "a qcow2", "name the image of a disc"),
         (b"<!DOCTYPE html><title>Sign in</title>\n" * 20, "a web page", "name the image of a disc"),
         (b"", "an empty file", "name the image of a disc"),
