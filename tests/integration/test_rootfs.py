@@ -7,9 +7,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import machine
 import pytest
 from integration.lab import Lab, laboratory, run
-from machine import tests_image
 
 SPEC = """
 name: rootfs
@@ -33,11 +33,12 @@ def archive(folder: Path) -> Path:
     in a folder as Incus has it."""
     tree = folder / "rootfs"
     tree.mkdir()
-    run("debugfs", "-R", f"rdump / {tree}", tests_image()[1].root)
+    run("debugfs", "-R", f"rdump / {tree}", machine.tests_image()[1].root)
     assert (tree / "usr/lib/virtkit/init").exists(), "it was one of ours"
     for name in OURS:
         path = tree / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    (tree / "usr/bin/sudo").chmod(0o4755)  # debugfs loses that as it gives files their owners
     wants = tree / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir(parents=True)
     (wants / "ssh.service").symlink_to("/lib/systemd/system/ssh.service")

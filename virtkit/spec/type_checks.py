@@ -111,10 +111,10 @@ def _image_kind(entry: Entry, image: Image, driver: Driver, problems: Problems) 
 def _catalogue_firmware(entry: Entry, problems: Problems) -> None:
     """A firmware that an image of the catalogue does not start with."""
     firmware = entry.fields.firmware
-    published = CATALOGUE.entries.get(entry.fields.image)
-    if published is None or "firmware" in entry.invalid or not published.firmware:
+    if firmware == _DEFAULTS.firmware or "firmware" in entry.invalid:
         return
-    if firmware != _DEFAULTS.firmware and firmware not in published.firmware:
+    published = CATALOGUE.entries.get(entry.fields.image)
+    if published is not None and published.firmware and firmware not in published.firmware:
         problem = Problem(
             f"the image '{published.name}' does not start with {firmware}",
             why=f"it is made for {' and '.join(published.firmware)} (guest {quote(entry.base)})",

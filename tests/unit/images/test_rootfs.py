@@ -34,6 +34,7 @@ SMALL: Mapping[str, str | bytes] = {
     "bin": "usr/bin",
     "sbin": "usr/sbin",
     "lib": "usr/lib",
+    "usr/bin/sudo": b"setuid",
     "etc/group": b"root:x:0:\n",
     "etc/machine-id": b"f" * 32,
     "etc/ssh/ssh_host_rsa_key": b"secret",
@@ -50,7 +51,7 @@ def archive(path: Path, files: Mapping[str, str | bytes], *, under: str = "") ->
     with tarfile.open(path, "w:gz") as tar:
         for name, content in files.items():
             member = tarfile.TarInfo(f"{under}{name}")
-            member.mode = 0o755
+            member.mode = 0o4755 if content == b"setuid" else 0o755
             if isinstance(content, str):
                 member.type, member.linkname = tarfile.SYMTYPE, content
                 tar.addfile(member)
@@ -94,6 +95,7 @@ def test_a_small_tree(under: str, tmp_path: Path) -> None:
     assert "virtkit-root" in debugfs(image, "stats -h")
     assert "#!/bin/sh" in debugfs(image, "cat /usr/lib/virtkit/init")
     assert "0755" in debugfs(image, "stat /usr/lib/virtkit/init")
+    assert "04755" in debugfs(image, "stat /usr/bin/sudo")
     wants = "/etc/systemd/system/sysinit.target.wants/virtkit-seed.service"
     assert "/usr/lib/systemd/system/virtkit-seed.service" in debugfs(image, f"stat {wants}")
     assert debugfs(image, "cat /etc/machine-id") == ""

@@ -75,6 +75,12 @@ def test_no_two_are_the_same() -> None:
         assert len({*urls}) == len(urls)
 
 
+def test_the_default_is_the_file_s() -> None:
+    """It is known without reading that."""
+    assert CATALOGUE["debian-12"] == CATALOGUE.entries["debian-12"].image
+    assert "debian-12" in CATALOGUE
+
+
 def test_a_spec_names_one_without_an_entry() -> None:
     spec = read_text(
         "name: lab\nguests: {web: {type: qemu, image: ubuntu-24.04}}\n",

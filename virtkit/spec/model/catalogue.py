@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
+from virtkit.spec.model.base import DEFAULT_IMAGE
 from virtkit.spec.model.image import Build, Image
 
+#: Most specs have this one alone, and are read without the file.
+_DEFAULT = Image.model_construct(
+    build=Build.model_construct(distribution="debian", release="bookworm")
+)
 _FILE = Path(__file__).with_name("catalogue.toml")
 
 
@@ -76,6 +81,8 @@ class Catalogue(Mapping[str, Image]):
         return Image.model_construct(url=url, checksums=checksums)
 
     def __getitem__(self, name: str) -> Image:
+        if name == DEFAULT_IMAGE:
+            return _DEFAULT
         image = self.entries[name].image
         if image is None:
             raise KeyError(name)
