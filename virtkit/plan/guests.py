@@ -211,15 +211,7 @@ class _Comparison:
         now = self._observed.disk_sizes[volume.name]
         requested = any(each.field == name and each.after is not None for each in spec_changes)
         if volume.size < now and requested:
-            self._errors.append(
-                RequestError(
-                    f"guest {self._guest.name}: {name} can't shrink",
-                    why=f"{volume.name} has {now} bytes, the spec says {volume.size}",
-                    cure=f"use {writable_size(now)} or more; for a smaller disk, make one of "
-                    "another name and copy what you need",
-                    where=f"{self._guest.host} guest/{self._guest.name}",
-                )
-            )
+            self._errors.append(_no_shrinking(self._guest, name, volume, now))
         if volume.size > now and not requested:
             yield FieldChange(name, now, volume.size, "drift", self._effect(name, now, volume.size))
 
@@ -402,6 +394,17 @@ def _values(difference: FieldDifference) -> tuple[Any, Any]:
 
 def _number(text: str | None) -> int | str | None:
     return int(text) if text and text.isdigit() else text
+
+
+def _no_shrinking(guest: Guest, name: str, volume: Volume, now: int) -> RequestError:
+    """The error for a disk that has ``now`` bytes and is to have fewer."""
+    return RequestError(
+        f"guest {guest.name}: {name} can't shrink",
+        why=f"{volume.name} has {now} bytes, the spec says {volume.size}",
+        cure=f"use {writable_size(now)} or more; for a smaller disk, make one of another name and "
+        "copy what you need",
+        where=f"{guest.host} guest/{guest.name}",
+    )
 
 
 def _needs_cold_plug(name: str, guest: Guest, drift_check: DriftCheck) -> bool:

@@ -49,8 +49,8 @@ def check(entry: Entry, draft: Draft, problems: Problems) -> None:
     if "type" in entry.invalid:
         return
     name = entry.fields.image
-    image = draft.images.models.get(name)
-    if image is None and name not in draft.images.nodes:
+    image = draft.images.models.get(name) if name != NO_IMAGE else None
+    if image is None and name not in (*draft.images.nodes, NO_IMAGE):
         image = known_image(name)
         _catalogue_firmware(entry, problems)
     for choice in AUTO if guest_type == "auto" else (guest_type,):

@@ -99,7 +99,7 @@ class _Draft:
             raise VirtkitError(
                 "the domain can't be described",
                 why=f"virtkit would not read what it wrote, at {dotted(path) or 'the top'}",
-                cure="report this with the domain's XML (virsh dumpxml)",
+                cure="report this with the domain's XML (`virsh -c URI dumpxml NAME`)",
             )
         return path
 
