@@ -145,7 +145,7 @@ def test_a_disc_that_the_guest_holds_stays(edits: Edits) -> None:
     hold = "systemctl stop systemd-udevd{-kernel,-control,}.socket systemd-udevd.service; "
     inside(edits, f"bash -c '{hold} setsid sleep 1000 </dev/sr0 >/dev/null 2>&1 & sleep 1'")
     edits.guest("reader", cdroms=["one.iso"])
-    text = "\n".join(edits.lab.errors("up", code=1))
+    text = edits.lab.virtkit("up", code=1).err
     assert "does not give back the disc in cdrom1" in text
     assert discs("drives-reader") == {"cdrom1": "drives-reader-cdrom1"}
     inside(edits, "pkill sleep; systemctl start systemd-udevd.service")
