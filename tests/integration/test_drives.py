@@ -148,9 +148,11 @@ def test_a_disc_that_the_guest_holds_stays(edits: Edits) -> None:
     text = edits.lab.virtkit("up", code=1).err
     assert "does not give back the disc in cdrom1" in text
     assert discs("drives-reader") == {"cdrom1": "drives-reader-cdrom1"}
-    inside(edits, "pkill sleep; systemctl start systemd-udevd.service")
+    start = "systemctl start systemd-udevd-kernel.socket systemd-udevd-control.socket "
+    inside(edits, f"pkill sleep; {start} systemd-udevd.service")
     edits.up()
     assert reads(edits) == "the first"
+    assert edits.plan() == {}
 
 
 def test_a_disc_that_somebody_took_out_is_put_in_again(edits: Edits) -> None:
