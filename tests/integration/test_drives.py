@@ -143,13 +143,15 @@ def test_a_disc_is_changed_while_the_guest_runs(edits: Edits) -> None:
 def test_a_disc_that_the_guest_holds_stays(edits: Edits) -> None:
     """udev opens a drive when it is asked to, whoever reads; else the kernel's lock holds."""
     hold = "systemctl stop systemd-udevd{-kernel,-control,}.socket systemd-udevd.service; "
-    inside(edits, f"bash -c '{hold} setsid sleep 1000 </dev/sr0 >/dev/null 2>&1 & sleep 1'")
+    hold += "setsid sleep 1000 </dev/sr0 >/dev/null 2>&1 & echo $! >/run/holds; sleep 1"
+    inside(edits, f"bash -c '{hold}'")
     edits.guest("reader", cdroms=["one.iso"])
     text = edits.lab.virtkit("up", code=1).err
     assert "does not give back the disc in cdrom1" in text
     assert discs("drives-reader") == {"cdrom1": "drives-reader-cdrom1"}
     start = "systemctl start systemd-udevd-kernel.socket systemd-udevd-control.socket "
-    inside(edits, f"pkill sleep; {start} systemd-udevd.service")
+    script = f"kill $(cat /run/holds) && {start} systemd-udevd.service && echo started"
+    assert inside(edits, script) == "started"
     edits.up()
     assert reads(edits) == "the first"
     assert edits.plan() == {}

@@ -155,7 +155,7 @@ def test_another_bus_and_another_file_wait_for_a_restart(edits: Edits) -> None:
     assert {"disks.data.bus", "disks.data.readonly"} <= why(edits.pending()["guest/tiny"]).keys()
     edits.up("--restart")
     assert edits.pending() == {}
-    disks = [{"name": "data", "existing": f"{FOLDER}/more"}]
+    disks = [{"name": "data", "existing": f"{FOLDER}/more", "bus": "scsi"}]
     edits.guest("tiny", disks=disks)
     edits.up()
     assert "disks.data.existing" in why(edits.pending()["guest/tiny"])
