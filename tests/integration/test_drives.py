@@ -150,8 +150,8 @@ def test_a_disc_that_the_guest_holds_stays(edits: Edits) -> None:
     assert "does not give back the disc in cdrom1" in text
     assert discs("drives-reader") == {"cdrom1": "drives-reader-cdrom1"}
     start = "systemctl start systemd-udevd-kernel.socket systemd-udevd-control.socket "
-    script = f"kill $(cat /run/holds) && {start} systemd-udevd.service && echo started"
-    assert inside(edits, script) == "started"
+    script = f"kill $(cat /run/holds) && {start} systemd-udevd.service && eject /dev/sr0"
+    assert inside(edits, f"{script} && echo ejected") == "ejected", "as the cure says"
     edits.up()
     assert reads(edits) == "the first"
     assert edits.plan() == {}

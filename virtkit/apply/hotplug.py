@@ -100,7 +100,7 @@ class Hotplug:
             f"guest {self._guest.name} does not give back the disc in "
             f"{drive.findtext('serial', '')}",
             why=error.why or error.what,
-            cure="unmount it in the guest (`eject /dev/sr0`), then run again; or restart the "
+            cure="eject it in the guest (`eject /dev/sr0`), then run again; or restart the "
             f"guest: {self._restart_command}",
             where=f"{self._host.name} guest/{self._guest.name}",
         )
