@@ -143,14 +143,18 @@ def test_a_disc_is_changed_while_the_guest_runs(edits: Edits) -> None:
 def test_a_disc_that_the_guest_holds_stays(edits: Edits) -> None:
     """udev opens a drive when it is asked to, whoever reads; else the kernel's lock holds."""
     hold = "systemctl stop systemd-udevd{-kernel,-control,}.socket systemd-udevd.service; "
-    inside(edits, f"bash -c '{hold} setsid sleep 1000 </dev/sr0 >/dev/null 2>&1 & sleep 1'")
+    hold += "setsid sleep 1000 </dev/sr0 >/dev/null 2>&1 & echo $! >/run/holds; sleep 1"
+    inside(edits, f"bash -c '{hold}'")
     edits.guest("reader", cdroms=["one.iso"])
-    text = "\n".join(edits.lab.errors("up", code=1))
+    text = edits.lab.virtkit("up", code=1).err
     assert "does not give back the disc in cdrom1" in text
     assert discs("drives-reader") == {"cdrom1": "drives-reader-cdrom1"}
-    inside(edits, "pkill sleep; systemctl start systemd-udevd.service")
+    start = "systemctl start systemd-udevd-kernel.socket systemd-udevd-control.socket "
+    script = f"kill $(cat /run/holds) && {start} systemd-udevd.service && eject /dev/sr0"
+    assert inside(edits, f"{script} && echo ejected") == "ejected", "as the cure says"
     edits.up()
     assert reads(edits) == "the first"
+    assert edits.plan() == {}
 
 
 def test_a_disc_that_somebody_took_out_is_put_in_again(edits: Edits) -> None:

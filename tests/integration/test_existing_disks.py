@@ -135,8 +135,7 @@ def test_it_comes_and_goes_while_the_guest_runs(edits: Edits) -> None:
     script = f"mount {by_id('file')} /mnt"
     inside(edits, script)
     edits.guest("reader", disks=[])
-    text = "\n".join(edits.lab.errors("up", code=1))
-    assert "the disk file is in use" in text
+    assert "the disk file is in use" in edits.lab.virtkit("up", code=1).err
     inside(edits, "umount /mnt")
     edits.up()
     assert inside(edits, f"ls {by_id('file')}") == ""
@@ -156,7 +155,7 @@ def test_another_bus_and_another_file_wait_for_a_restart(edits: Edits) -> None:
     assert {"disks.data.bus", "disks.data.readonly"} <= why(edits.pending()["guest/tiny"]).keys()
     edits.up("--restart")
     assert edits.pending() == {}
-    disks = [{"name": "data", "existing": f"{FOLDER}/more"}]
+    disks = [{"name": "data", "existing": f"{FOLDER}/more", "bus": "scsi"}]
     edits.guest("tiny", disks=disks)
     edits.up()
     assert "disks.data.existing" in why(edits.pending()["guest/tiny"])
@@ -226,14 +225,14 @@ guests:
     networks: [front]
     disks:
       - {{name: block, existing: {loop}}}
-      - {{name: file, existing: {FOLDER}/data, readonly: true}}
+      - {{name: file, existing: {FOLDER}/more, readonly: true}}
 """
     lab: Lab
     with laboratory(tmp_path, "exuml", spec) as lab:
         lab.virtkit("up")
         script = "head -c 13 /dev/ubdb; head -c 8 /dev/ubdc; printf written | "
         script += "dd of=/dev/ubdb seek=1024 bs=1 conv=notrunc,fsync"
-        assert lab.virtkit("exec", "web", "--", "sh", "-c", script).out == "on the deviceprecious"
+        assert lab.virtkit("exec", "web", "--", "sh", "-c", script).out == "on the devicevaluable"
         lab.virtkit("down", "--volumes")
     assert loop.read_bytes()[:13] == b"on the device"
     assert loop.read_bytes()[1024:1031] == b"written"

@@ -58,6 +58,15 @@ class Hotplug:
             self._host.domains.describe(self._driver, self._guest.domain, None)
         self._eject(live, record, progress)
         paths = [each for each in record.detaching if _is_device(each)]
+        # a controller is busy as long as a disk is on it
+        controllers = [each for each in paths if each.startswith("devices/controller")]
+        self._detach([each for each in paths if each not in controllers], record, progress)
+        self._detach(controllers, record, progress)
+
+    def _detach(self, paths: list[str], record: GuestRecord, progress: Progress) -> None:
+        """Takes away the devices at these places, and waits until they are gone."""
+        if (live := self._live()) is None:
+            return
         for path in paths:
             device = diff.element_at(live, path)
             if device is not None and self._leaves(device, live, record):
@@ -96,7 +105,7 @@ class Hotplug:
             f"guest {self._guest.name} does not give back the disc in "
             f"{drive.findtext('serial', '')}",
             why=error.why or error.what,
-            cure="unmount it in the guest (`eject /dev/sr0`), then run again; or restart the "
+            cure="eject it in the guest (`eject /dev/sr0`), then run again; or restart the "
             f"guest: {self._restart_command}",
             where=f"{self._host.name} guest/{self._guest.name}",
         )
@@ -109,7 +118,7 @@ class Hotplug:
         if key in {each.source.get("volume", each.volume.key) for each in disks}:
             return False
         stays = (e.key == key and (e.role, e.state) != ("disk", "deleting") for e in record.volumes)
-        return self._is_live_device(device, live) and not any(stays) and not _has_drive(device)
+        return self._is_live_device(device, live) and not any(stays) and not _has_disk(device)
 
     def _wait_gone(self, paths: list[str], record: GuestRecord, progress: Progress) -> None:
         end = time.monotonic() + _DETACH_TIMEOUT
@@ -250,12 +259,12 @@ def _source_key(device: etree._Element) -> str | None:
     return next(filter(None, values), None)
 
 
-def _has_drive(device: etree._Element) -> bool:
-    """Whether a running guest's controller has a drive, which stays until that starts again."""
+def _has_disk(device: etree._Element) -> bool:
+    """Whether a running guest's controller has a disk, or a drive, which stays until that starts
+    again."""
     if device.tag != "controller" or (devices := device.getparent()) is None:
         return False
-    bus = device.get("type")
-    return devices.find(f"./disk[@device='cdrom']/target[@bus='{bus}']") is not None
+    return devices.find(f"./disk/target[@bus='{device.get('type')}']") is not None
 
 
 def _text(device: etree._Element) -> str:

@@ -156,7 +156,7 @@ FIELDS: Mapping[str, Field] = {
     "kernel": Field(  # another content of its files leaves no trace
         effect="restart",
         xml_paths=("os/boot", "os/kernel", "os/initrd", "os/cmdline"),
-        beside=("boot",),
+        beside=("boot", "cdroms"),
         traceless=True,
     ),
     "max": Field(effect="restart", number="mixed"),

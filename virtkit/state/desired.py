@@ -45,6 +45,9 @@ __all__ = [
 
 #: The file system label of every built image's root.
 ROOT_LABEL = "virtkit-root"
+#: Arguments of a kernel that is to see by itself that it is asked to open a drive: a built image's
+#: udev sets no such thing, for a faster boot.
+DRIVE_ARGS = "block.events_dfl_poll_msecs=2000"
 
 
 @dataclass(frozen=True)
@@ -249,7 +252,9 @@ class Guest:
     @property
     def boot(self) -> Boot | None:
         cloud_init = "cloud-init=disabled" if self.skips_cloud_init else ""
-        root = f"root=LABEL={ROOT_LABEL} rw {self.driver.boot_args} {cloud_init}".strip()
+        polls = DRIVE_ARGS if self.spec.cdroms else ""
+        words = (f"root=LABEL={ROOT_LABEL} rw", self.driver.boot_args, polls, cloud_init)
+        root = " ".join(filter(None, words))
         if self.spec.kernel is not None:
             paths = {each.role: each.key for each in self.volumes}
             return Boot(paths["kernel"], paths.get("initrd", ""), self.spec.kernel.cmdline or root)
