@@ -45,9 +45,9 @@ COMMANDS: dict[str, tuple[int, set[str]]] = {
     "nosuch": (210, PLANS | NOT_FOR_HELP - {"rich"}),
     "up --help": (160, PLANS | NOT_FOR_HELP),
     "image --help": (130, PLANS | NOT_FOR_HELP),
-    "validate lab.yaml": (335, NETWORK | LIBVIRT | WORK | PLANS | {"rich"}),
-    "validate --json lab.yaml": (335, NETWORK | LIBVIRT | WORK | PLANS | {"rich"}),
-    "status lab.yaml": (445, NETWORK | WORK | PLANS),  # rich where libvirt does not answer
+    "validate lab.yaml": (345, NETWORK | LIBVIRT | WORK | PLANS | {"rich"}),
+    "validate --json lab.yaml": (345, NETWORK | LIBVIRT | WORK | PLANS | {"rich"}),
+    "status lab.yaml": (465, NETWORK | WORK | PLANS),  # rich where libvirt does not answer
 }
 
 
