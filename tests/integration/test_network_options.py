@@ -40,11 +40,15 @@ SPEC: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def edits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edits]:
-    folder = tmp_path_factory.mktemp("wires")
-    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id")
-    with editing(folder, SPEC) as edits:
-        yield edits
+def edits() -> Iterator[Edits]:
+    """In a folder that anybody may pass through to, which pytest's own are not: a TFTP server runs
+    as a user without rights."""
+    with tempfile.TemporaryDirectory(dir="/srv", prefix="virtkit-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id")
+        with editing(folder, SPEC) as edits:
+            yield edits
 
 
 def network(edits: Edits, name: str = "front", **fields: Any) -> None:
@@ -304,19 +308,14 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asks:
 """
 
 
-@pytest.fixture
-def served() -> Iterator[Path]:
-    """A folder that anybody may pass through to, which pytest's own are not."""
-    with tempfile.TemporaryDirectory(dir="/srv", prefix="virtkit-test-") as folder:
-        (Path(folder) / "pxelinux.0").write_text("boot me")
-        yield Path(folder)
-
-
-def test_files_that_the_network_serves(edits: Edits, served: Path) -> None:
-    network(edits, tftp=str(served), bootfile="pxelinux.0")
+def test_files_that_the_network_serves(edits: Edits) -> None:
+    folder = edits.lab.folder / "pxe"
+    folder.mkdir(mode=0o700)
+    (folder / "pxelinux.0").write_text("boot me")
+    network(edits, tftp="./pxe", bootfile="pxelinux.0")
     (error,) = edits.lab.errors("up")
     assert "can't be read by libvirt's TFTP server" in error
-    served.chmod(0o755)
+    folder.chmod(0o755)
     assert why(edits.plan()["network/front"]) == {
         "bootfile": ("spec", "restart"),
         "tftp": ("spec", "restart"),
