@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from virtkit.drivers.effects import Effect
 from virtkit.drivers.fields import row_key, row_of
-from virtkit.facts import HostFacts
+
+if TYPE_CHECKING:
+    from virtkit.facts import HostFacts
 
 #: How a guest is asked to stop, tried in this order before it is forced off.
 Stop = Literal["acpi", "initctl", "paravirt", "poweroff", "signal"]

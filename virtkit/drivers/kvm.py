@@ -1,10 +1,15 @@
 """Hardware-assisted, kernel-level virtualization: QEMU with Linux's KVM."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from virtkit.drivers.base import Blocker
 from virtkit.drivers.qemu import QEMU
-from virtkit.facts import HostFacts
+
+if TYPE_CHECKING:
+    from virtkit.facts import HostFacts
 
 _TURN_ON = (
     "use `type: qemu` (or `auto`), or turn on hardware virtualization: VT-x or AMD-V in the "

@@ -4,11 +4,16 @@ libvirt has no driver for it any more. It runs in a container of libvirt's LXC d
 and network interfaces it takes for its own; the container's init (templates/uml_init.py) starts it.
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from virtkit.drivers.base import Blocker, Bus, connected, installed
 from virtkit.drivers.lxc import LXC
-from virtkit.facts import HostFacts
+
+if TYPE_CHECKING:
+    from virtkit.facts import HostFacts
 
 _PROGRAMS = {"/usr/bin/linux.uml": "user-mode-linux"}
 _NO_FIRMWARE = "the kernel is a program of the host's and starts without firmware"

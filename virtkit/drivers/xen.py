@@ -1,10 +1,15 @@
 """Xen through libvirt's libxl driver: paravirtualized (PV), PV on hardware (PVH), full (HVM)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from virtkit.drivers.base import Blocker, Bus, Driver, connected
-from virtkit.facts import HostFacts
+
+if TYPE_CHECKING:
+    from virtkit.facts import HostFacts
 
 _OWN_KERNEL = "a virtual machine has its own kernel; only containers have this"
 _FIRMWARE = "virtkit has Xen load the kernel itself"
