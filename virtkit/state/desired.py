@@ -58,7 +58,8 @@ class Interface:
 
     ``static`` and ``static6`` hold what goes into the seed (CIDR notation) where there is no DHCP,
     and where an IPv6 address does not follow from the MAC; ``dhcp`` says whether the guest asks for
-    an IPv4 address; ``options`` is how the spec wants it.
+    an IPv4 address; ``hostless`` says that the host has no address on the network, nor virtkit
+    anybody who serves there; ``options`` is how the spec wants it.
     """
 
     network: str
@@ -72,6 +73,7 @@ class Interface:
     gateway: str = ""
     gateway6: str = ""
     dhcp: bool = True
+    hostless: bool = False
     dns: tuple[str, ...] = ()
     domain: str = ""
     options: model.InterfaceSpec = field(default_factory=model.InterfaceSpec.model_construct)

@@ -89,7 +89,8 @@ class NetworkSpec(Model):
     )
     cidr: Annotated[str | Literal[False] | None, BeforeValidator(_cidr)] = Field(
         default=None,
-        description="Its IPv4 network; left out, a free /24; false, with `ipv6`: IPv6 only.",
+        description="Its IPv4 network; left out, a free /24; false, with `ipv6`: IPv6 only; false, "
+        "with `mode: isolated`: a wire, on which nobody but guests has an address.",
     )
     ipv6: Ipv6Cidr | None = Field(default=None, description="Its IPv6 network, a /64.")
     domain: DomainName | None = Field(
@@ -146,6 +147,11 @@ class NetworkSpec(Model):
     def managed(self) -> bool:
         """Whether virtkit makes it on its hosts."""
         return self.existing is None and self.mode not in _PLACES
+
+    @property
+    def is_wire(self) -> bool:
+        """Whether it joins its guests and is nothing more: the host has no address on it."""
+        return self.managed and self.cidr is False and self.ipv6 is None
 
     @property
     def static(self) -> bool:
@@ -234,12 +240,8 @@ class NetworkSpec(Model):
 
     def _addresses(self) -> None:
         subnet = self.subnet
-        if self.cidr is False and not (self.ipv6 and self.managed):
-            raise Problem(
-                "a network without IPv4 needs IPv6",
-                why="`cidr: false` means that its guests have IPv6 addresses only",
-                cure="give `ipv6:` too, such as fd00:21::/64; or leave `cidr:` out",
-            )
+        if self.cidr is False:
+            self._without_ipv4()
         if self.dhcp:
             self._range(self.dhcp, subnet)
         if (self.gateway or self.dns) and not self.static:
@@ -257,6 +259,22 @@ class NetworkSpec(Model):
                     f"the gateway {self.gateway} is {reason}",
                     cure=f"use an address such as {subnet[1]}",
                 )
+
+    def _without_ipv4(self) -> None:
+        if not self.managed or (self.is_wire and self.mode != "isolated"):
+            raise Problem(
+                "a network without IPv4 needs IPv6",
+                why="`cidr: false` means that its guests have IPv6 addresses only",
+                cure="give `ipv6:` too, such as fd00:21::/64; or leave `cidr:` out; or use `mode: "
+                "isolated` for a wire, on which nobody but guests has an address",
+            )
+        served = [key for key in ("domain", "names", "forward") if self.is_wire and getattr(self, key)]
+        if served:
+            raise Problem(
+                f"{served[0]} can't be set on a network without addresses",
+                why="the host is not on it, so nobody answers for names there",
+                cure=f"remove `{served[0]}:`, or give it a `cidr:`",
+            )
 
     def _range(self, dhcp: Dhcp, subnet: IPv4Network | None) -> None:
         if subnet is None:
