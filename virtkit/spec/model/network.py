@@ -268,7 +268,9 @@ class NetworkSpec(Model):
                 cure="give `ipv6:` too, such as fd00:21::/64; or leave `cidr:` out; or use `mode: "
                 "isolated` for a wire, on which nobody but guests has an address",
             )
-        served = [key for key in ("domain", "names", "forward") if self.is_wire and getattr(self, key)]
+        served = [
+            key for key in ("domain", "names", "forward") if self.is_wire and getattr(self, key)
+        ]
         if served:
             raise Problem(
                 f"{served[0]} can't be set on a network without addresses",
