@@ -238,6 +238,12 @@ def test_user_mode_linux(edits: Edits) -> None:
     edits.up("--yes")
 
 
+#: The name of the card that has the wire's MTU.
+PICK = (
+    "import json, sys; print(next(e['ifname'] for e in json.load(sys.stdin) if e['mtu'] == 1400))"
+)
+
+
 # --- guests beside the host --------------------------------------------------------------------
 
 
@@ -289,6 +295,48 @@ def test_guests_on_a_card_of_the_host(edits: Edits) -> None:
         for each in ("one", "two", "vm2"):
             edits.gone(each)
         edits.up("--yes")
+    edits.reset()
+
+
+def test_guests_on_a_wire(edits: Edits) -> None:
+    """One of them gives the others addresses; their host has none there, and says so."""
+    edits.spec["networks"] |= {
+        "cable": {"mode": "isolated", "cidr": False, "mtu": 1400},
+        "front-2": {"existing": "wires-front"},
+    }
+    edits.guest("far", type="lxc", networks=["cable"], ready={"timeout": "5s"})
+    edits.guest("router", type="lxc", networks=["front", "front-2", "cable"])
+    edits.guest("vm2", type="qemu", networks=["front", "cable"])
+    notes = edits.lab.json("plan")["notes"]
+    assert any(each.startswith("guest/far: its host can't reach it on a network") for each in notes)
+    ran = edits.lab.virtkit("up", "--json", code=1)
+    (failed,) = [e for e in ran.data["steps"] if e["outcome"] == "failed"]
+    assert (failed["object"], failed["step"]) == ("guest/far", "ready")
+    assert "on wires-cable, where the host has no address" in failed["error"]["why"]
+    edits.guest("far", type="lxc", networks=["cable"], ready="none")
+    edits.up()
+    said = edits.lab.virtkit("ssh", "far", "--", "true", code=None)
+    assert "where the host has no address" in said.err
+    # the wire itself: nobody of the host's is on it
+    bridge = virsh("net-info", "wires-cable").split("Bridge:")[1].split()[0]
+    assert json.loads(run("ip", "-json", "address", "show", "dev", bridge))[0]["addr_info"] == []
+    assert not list(Path("/var/lib/libvirt/dnsmasq").glob("wires-cable.conf"))
+    # two cards on one network, both with an address of its own
+    shown = json.loads(edits.lab.sh("router", "ip -json -4 address"))
+    own = [a["local"] for each in shown for a in each["addr_info"] if a["local"] != "127.0.0.1"]
+    assert len({each for each in own if each.startswith("10.94.61.")}) == 2
+    # what is on the wire: its packets are of its size, and guests reach each other
+    edits.lab.sh("router", "ip address add 10.94.64.1/24 dev eth2")
+    card = edits.lab.sh("vm2", f'ip -json link | python3 -c "{PICK}"')
+    edits.lab.sh("vm2", f"ip address add 10.94.64.2/24 dev {card}")
+    answer = "timeout 5 bash -c ': </dev/tcp/10.94.64.1/22' && echo through"
+    assert until(lambda: edits.lab.sh("vm2", f"{answer} || true"), 60) == "through"
+    assert edits.lab.sh("vm2", f"cat /sys/class/net/{card}/mtu") == "1400"
+    assert edits.plan() == {}
+    for each in ("far", "router", "vm2"):
+        edits.gone(each)
+    edits.up("--yes")
+    assert "wires-cable" not in virsh("net-list", "--all", "--name")
     edits.reset()
 
 
