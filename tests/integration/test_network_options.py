@@ -267,12 +267,14 @@ def test_guests_on_a_card_of_the_host(edits: Edits) -> None:
             "device": card,
             "cidr": "10.94.63.0/24",
         }
+        apart = {"mode": "macvtap", "device": card, "macvtap": "private"}
+        edits.spec["networks"]["apart"] = apart
         edits.spec["images"] = {"tiny": {"path": "tiny.raw"}}
         (edits.lab.folder / "tiny.raw").write_bytes(tiny_disk())
         own = [{"name": "wire", "address": "10.94.63.2"}]
         edits.guest("one", type="lxc", networks=own, ready={"timeout": "5s"})
         edits.guest("two", type="lxc", networks=["wire", "front"])
-        edits.guest("vm2", type="qemu", image="tiny", networks=["wire"], ready="none")
+        edits.guest("vm2", type="qemu", image="tiny", networks=["apart"], ready="none")
         notes = edits.lab.json("plan")["notes"]
         (note,) = (each for each in notes if each.startswith("guest/one: "))
         assert note.startswith("guest/one: its host can't reach it by mode macvtap (wire0)")
@@ -290,8 +292,21 @@ def test_guests_on_a_card_of_the_host(edits: Edits) -> None:
         answer = "timeout 5 bash -c ': </dev/tcp/10.94.63.2/22' && echo through"
         assert until(lambda: edits.lab.sh("two", f"{answer} || true"), 30) == "through"
         shown = document("wires-vm2").find("devices/interface")
-        assert (shown.get("type"), shown.find("source").get("dev")) == ("direct", card)
+        assert shown.get("type") == "direct"
+        assert dict(shown.find("source").attrib) == {"dev": card, "mode": "private"}
         assert edits.plan() == {}
+        # another way to be on the card is the spec's, and waits for the guest's restart
+        edits.spec["networks"]["apart"] = {**apart, "macvtap": "vepa"}
+        edits.write()
+        changes = {name: why(each) for name, each in edits.plan().items()}
+        assert changes == {"guest/vm2": {"networks.apart": ("spec", "restart")}}
+        edits.up()
+        assert edits.plan() == {}
+        assert why(edits.pending()["guest/vm2"]) == {"networks.apart": ("spec", "restart")}
+        edits.up("--restart")
+        assert edits.pending() == {}
+        shown = document("wires-vm2").find("devices/interface")
+        assert shown.find("source").get("mode") == "vepa"
         for each in ("one", "two", "vm2"):
             edits.gone(each)
         edits.up("--yes")

@@ -164,6 +164,7 @@ def _interface(
         gateway=gateway,
         dhcp=not static and (network.cidr is not False or network.is_wire) and not silent,
         hostless=network.is_wire,
+        macvtap=network.macvtap or "bridge",
         address6=place6.address,
         static6=place6.static,
         gateway6=place6.gateway,

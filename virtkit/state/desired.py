@@ -54,7 +54,8 @@ DRIVE_ARGS = "block.events_dfl_poll_msecs=2000"
 class Interface:
     """A guest's network interface. ``address`` is empty where only the network knows it.
 
-    ``kind`` is libvirt's: on a network, on a bridge, or on one of the host's cards (macvtap).
+    ``kind`` is libvirt's: on a network, on a bridge, or on one of the host's cards (macvtap), and
+    ``macvtap`` how it then reaches others there.
 
     ``static`` and ``static6`` hold what goes into the seed (CIDR notation) where there is no DHCP,
     and where an IPv6 address does not follow from the MAC; ``dhcp`` says whether the guest asks for
@@ -76,6 +77,7 @@ class Interface:
     hostless: bool = False
     dns: tuple[str, ...] = ()
     domain: str = ""
+    macvtap: str = "bridge"
     options: model.InterfaceSpec = field(default_factory=model.InterfaceSpec.model_construct)
 
 

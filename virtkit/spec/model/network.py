@@ -35,7 +35,7 @@ from virtkit.spec.values import cidr
 #: What pydantic puts into the path of an error inside ``dhcp``.
 DHCP_RANGE = "<range>"
 #: What no record mentions of a network that does without it.
-NETWORK_OPTIONS = ("bootfile", "device", "forward", "mtu", "names", "tftp")
+NETWORK_OPTIONS = ("bootfile", "device", "forward", "macvtap", "mtu", "names", "tftp")
 #: The key that says where in the host a network is that virtkit does not make, by its mode.
 _PLACES = {"bridge": "bridge", "macvtap": "device"}
 _EXAMPLES = {"bridge": "br0", "device": "eth0"}
@@ -106,6 +106,11 @@ class NetworkSpec(Model):
         default=None,
         description="The host's network card, for mode macvtap: guests are on its network, and "
         "their host and they can't reach each other there.",
+    )
+    macvtap: Literal["bridge", "private", "vepa"] | None = Field(
+        default=None,
+        description="How guests on the same card reach each other: `bridge` (left out) at once, "
+        "`vepa` by a switch outside that sends back what comes from it, `private` not at all.",
     )
     gateway: ServerAddress | None = Field(
         default=None, description="The guests' gateway where no DHCP provides it."
@@ -216,6 +221,11 @@ class NetworkSpec(Model):
                     f"{key} goes with mode {mode}, this network's is {self.mode}",
                     cure=f"set `mode: {mode}`, or remove `{key}:`",
                 )
+        if self.macvtap is not None and self.mode != "macvtap":
+            raise Problem(
+                f"macvtap goes with mode macvtap, this network's is {self.mode}",
+                cure="set `mode: macvtap`, or remove `macvtap:`",
+            )
         place = _PLACES.get(self.mode)
         if place is None:
             return
