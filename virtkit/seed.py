@@ -273,6 +273,8 @@ def _ethernet(interface: Interface, largest: int = 0) -> dict[str, Any]:
         answer["mtu"] = mtu
     if interface.dhcp:
         answer |= {"dhcp4": True, "dhcp-identifier": "mac"}
+        if interface.hostless:  # whether somebody answers there is not virtkit's to know
+            answer["optional"] = True
     else:
         answer["dhcp4"] = False
     if fixed := _fixed(interface):

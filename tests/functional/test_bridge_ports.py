@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from virtkit.host import Host
-from virtkit.host.bridge_ports import bridges, no_address_reason
+from virtkit.host.bridge_ports import beside_reason, bridges, no_address_reason
 
 MAC, OTHER = "52:54:00:00:00:01", "52:54:00:00:00:02"
 LIVE = f"""<domain><devices>
@@ -64,6 +64,37 @@ def test_an_interface_whose_address_was_changed(
     assert no_address_reason(host_with(NETWORK).connections, LIVE).why == "", (
         "somebody in the guest sends too"
     )
+
+
+WIRE = "<network><name>wire</name><bridge name='virbr7'/></network>"
+LAN = "<network><name>lan</name><forward mode='bridge'/><bridge name='br0'/></network>"
+
+
+@pytest.mark.parametrize(
+    ("sources", "why"),
+    [
+        (["network='wire'"], "on wire, where the host has no address"),
+        (["network='wire'", "dev='eth0'"], "each other and on wire, where the host has no address"),
+        (["dev='eth0'"], "on eth0 beside the host (macvtap), where the host and the guest can't"),
+        (["network='wire'", "network='front'"], ""),
+        (["network='lan'"], ""),
+        (["bridge='br0'", "network='wire'"], ""),
+        (["network='gone'"], ""),
+        ([], ""),
+    ],
+)
+def test_a_guest_that_the_host_can_not_reach(
+    host_with: Callable[..., Host], sources: list[str], why: str
+) -> None:
+    kinds = {"network": "network", "dev": "direct", "bridge": "bridge"}
+    interfaces = "".join(
+        f"<interface type='{kinds[each.partition('=')[0]]}'><source {each}/></interface>"
+        for each in sources
+    )
+    live = f"<domain><devices>{interfaces}</devices></domain>"
+    reason = beside_reason(host_with(NETWORK, WIRE, LAN).connections, live)
+    assert bool(reason.why) == bool(why)
+    assert why in reason.why
 
 
 def test_bridges_for_which_libvirt_makes_rules(host_with: Callable[..., Host]) -> None:

@@ -1,24 +1,24 @@
-"""examples/labs and docs/coming-from.md: libvirt's test driver defines each of their guests and
-networks, checked against libvirt's schema. tests/integration/test_labs_defined.py asks QEMU's and
-LXC's drivers."""
+"""examples/labs, tests/cases/labs and docs/coming-from.md: libvirt's test driver defines each of
+their guests and networks, checked against libvirt's schema. tests/integration/test_labs_defined.py
+asks QEMU's and LXC's drivers."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import labs
 import libvirt
 import pytest
 import samples
 
 from virtkit.host import Host
 from virtkit.plan.resolve import resolve
-from virtkit.spec import Spec, load, read_text
+from virtkit.spec import Spec, read_text
 from virtkit.state.desired import Decided
 from virtkit.xml import render
 
 ROOT = Path(__file__).parents[2]
-LABS = sorted((ROOT / "examples/labs").glob("*.yaml"))
 PAGE = (ROOT / "docs/coming-from.md").read_text()
 OURS: list[str] = re.findall(r"```yaml\n(name:.*?)```", PAGE, re.DOTALL)
 
@@ -26,7 +26,7 @@ OURS: list[str] = re.findall(r"```yaml\n(name:.*?)```", PAGE, re.DOTALL)
 def define(spec: Spec, host: Host) -> None:
     """Has libvirt define all of a spec's objects."""
     connection = host.connections.get("qemu")
-    desired = resolve(spec, samples.WITH_KVM, Decided())
+    desired = resolve(spec, labs.HOST, Decided())
     assert desired.refused == {}
     for network in desired.networks:
         xml = render.network_xml(network)
@@ -37,9 +37,9 @@ def define(spec: Spec, host: Host) -> None:
     assert names == {each.domain for each in desired.guests} != set()
 
 
-@pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
-def test_libvirt_defines_a_lab(path: Path, host: Host) -> None:
-    define(load(path), host)
+@pytest.mark.parametrize("path", [*labs.EXAMPLES, *labs.OTHERS], ids=lambda path: path.stem)
+def test_libvirt_defines_a_lab(path: Path, host: Host, tmp_path: Path) -> None:
+    define(labs.read(path, tmp_path), host)
 
 
 @pytest.mark.parametrize("text", OURS, ids=lambda text: text.split()[1])

@@ -1,5 +1,5 @@
-"""examples/labs and docs/coming-from.md: libvirt defines each of their guests and networks, checked
-against its schema."""
+"""examples/labs, tests/cases/labs and docs/coming-from.md: libvirt defines each of their guests and
+networks, checked against its schema. Xen's guests: tests/functional, as there is no Xen here."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import re
 import subprocess
 from pathlib import Path
 
+import labs
 import pytest
 import samples
 
 from virtkit.plan.resolve import resolve
-from virtkit.spec import Spec, load, read_text
+from virtkit.spec import Spec, read_text
 from virtkit.state.desired import Decided
 from virtkit.xml import render
 
 ROOT = Path(__file__).parents[2]
-LABS = sorted((ROOT / "examples/labs").glob("*.yaml"))
 PAGE = (ROOT / "docs/coming-from.md").read_text()
+LABS = [each for each in (*labs.EXAMPLES, *labs.OTHERS) if "type: xen" not in each.read_text()]
 OURS: list[str] = re.findall(r"```yaml\n(name:.*?)```", PAGE, re.DOTALL)
 
 
@@ -51,7 +52,7 @@ def define(spec: Spec, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
 def test_libvirt_defines_a_lab(path: Path, tmp_path: Path) -> None:
-    define(load(path), tmp_path)
+    define(labs.read(path, tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize("text", OURS, ids=lambda text: text.split()[1])

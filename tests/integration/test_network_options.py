@@ -242,6 +242,12 @@ def test_user_mode_linux(edits: Edits) -> None:
     edits.up("--yes")
 
 
+#: The name of the card that has the wire's MTU.
+PICK = (
+    "import json, sys; print(next(e['ifname'] for e in json.load(sys.stdin) if e['mtu'] == 1400))"
+)
+
+
 # --- guests beside the host --------------------------------------------------------------------
 
 
@@ -265,12 +271,14 @@ def test_guests_on_a_card_of_the_host(edits: Edits) -> None:
             "device": card,
             "cidr": "10.94.63.0/24",
         }
+        apart = {"mode": "macvtap", "device": card, "macvtap": "private"}
+        edits.spec["networks"]["apart"] = apart
         edits.spec["images"] = {"tiny": {"path": "tiny.raw"}}
         (edits.lab.folder / "tiny.raw").write_bytes(tiny_disk())
         own = [{"name": "wire", "address": "10.94.63.2"}]
         edits.guest("one", type="lxc", networks=own, ready={"timeout": "5s"})
         edits.guest("two", type="lxc", networks=["wire", "front"])
-        edits.guest("vm2", type="qemu", image="tiny", networks=["wire"], ready="none")
+        edits.guest("vm2", type="qemu", image="tiny", networks=["apart"], ready="none")
         notes = edits.lab.json("plan")["notes"]
         (note,) = (each for each in notes if each.startswith("guest/one: "))
         assert note.startswith("guest/one: its host can't reach it by mode macvtap (wire0)")
@@ -288,11 +296,66 @@ def test_guests_on_a_card_of_the_host(edits: Edits) -> None:
         answer = "timeout 5 bash -c ': </dev/tcp/10.94.63.2/22' && echo through"
         assert until(lambda: edits.lab.sh("two", f"{answer} || true"), 30) == "through"
         shown = document("wires-vm2").find("devices/interface")
-        assert (shown.get("type"), shown.find("source").get("dev")) == ("direct", card)
+        assert shown.get("type") == "direct"
+        assert dict(shown.find("source").attrib) == {"dev": card, "mode": "private"}
         assert edits.plan() == {}
+        # another way to be on the card is the spec's, and waits for the guest's restart
+        edits.spec["networks"]["apart"] = {**apart, "macvtap": "vepa"}
+        edits.write()
+        changes = {name: why(each) for name, each in edits.plan().items()}
+        assert changes == {"guest/vm2": {"networks.apart": ("spec", "restart")}}
+        edits.up()
+        assert edits.plan() == {}
+        assert why(edits.pending()["guest/vm2"]) == {"networks.apart": ("spec", "restart")}
+        edits.up("--restart")
+        assert edits.pending() == {}
+        shown = document("wires-vm2").find("devices/interface")
+        assert shown.find("source").get("mode") == "vepa"
         for each in ("one", "two", "vm2"):
             edits.gone(each)
         edits.up("--yes")
+    edits.reset()
+
+
+def test_guests_on_a_wire(edits: Edits) -> None:
+    """One of them gives the others addresses; their host has none there, and says so."""
+    edits.spec["networks"] |= {
+        "cable": {"mode": "isolated", "cidr": False, "mtu": 1400},
+        "front-2": {"existing": "wires-front"},
+    }
+    edits.guest("far", type="lxc", networks=["cable"], ready={"timeout": "5s"})
+    edits.guest("router", type="lxc", networks=["front", "front-2", "cable"])
+    edits.guest("vm2", type="qemu", networks=["front", "cable"])
+    notes = edits.lab.json("plan")["notes"]
+    assert any(each.startswith("guest/far: its host can't reach it on a network") for each in notes)
+    ran = edits.lab.virtkit("up", "--json", code=1)
+    (failed,) = [e for e in ran.data["steps"] if e["outcome"] == "failed"]
+    assert (failed["object"], failed["step"]) == ("guest/far", "ready")
+    assert "on wires-cable, where the host has no address" in failed["error"]["why"]
+    edits.guest("far", type="lxc", networks=["cable"], ready="none")
+    edits.up()
+    said = edits.lab.virtkit("ssh", "far", "--", "true", code=None)
+    assert "where the host has no address" in said.err
+    # the wire itself: nobody of the host's is on it
+    bridge = virsh("net-info", "wires-cable").split("Bridge:")[1].split()[0]
+    assert json.loads(run("ip", "-json", "address", "show", "dev", bridge))[0]["addr_info"] == []
+    assert not list(Path("/var/lib/libvirt/dnsmasq").glob("wires-cable.conf"))
+    # two cards on one network, both with an address of its own
+    shown = json.loads(edits.lab.sh("router", "ip -json -4 address"))
+    own = [a["local"] for each in shown for a in each["addr_info"] if a["local"] != "127.0.0.1"]
+    assert len({each for each in own if each.startswith("10.94.61.")}) == 2
+    # what is on the wire: its packets are of its size, and guests reach each other
+    edits.lab.sh("router", "ip address add 10.94.64.1/24 dev eth2")
+    card = edits.lab.sh("vm2", f'ip -json link | python3 -c "{PICK}"')
+    edits.lab.sh("vm2", f"ip address add 10.94.64.2/24 dev {card}")
+    answer = "timeout 5 bash -c ': </dev/tcp/10.94.64.1/22' && echo through"
+    assert until(lambda: edits.lab.sh("vm2", f"{answer} || true"), 60) == "through"
+    assert edits.lab.sh("vm2", f"cat /sys/class/net/{card}/mtu") == "1400"
+    assert edits.plan() == {}
+    for each in ("far", "router", "vm2"):
+        edits.gone(each)
+    edits.up("--yes")
+    assert "wires-cable" not in virsh("net-list", "--all", "--name")
     edits.reset()
 
 

@@ -228,6 +228,25 @@ def test_a_run_that_was_cut_off_leaves_no_key_behind(existing: str, tmp_path: Pa
     assert keys.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_wire_has_nobody_of_virtkits_to_ask() -> None:
+    """Who serves there, if anybody, is a guest: a boot does not wait for an answer."""
+    text = """
+name: lab
+networks:
+  wire: {mode: isolated, cidr: false}
+  quiet: {mode: isolated, cidr: false, dhcp: false}
+guests: {web: {networks: [wire, quiet]}}
+"""
+    result = seed.files(samples.guest_of(text), samples.KEYS, "one")
+    wire, quiet = yaml.safe_load(result["network-config"])["ethernets"].values()
+    assert wire["dhcp4"] is True
+    assert wire["optional"] is True
+    assert quiet["dhcp4"] is False
+    assert "optional" not in quiet
+    assert result["virtkit.sh"].count("DHCP=ipv4") == 1
+    assert result["virtkit.sh"].count("DHCP=no") == 1
+
+
 def test_no_network() -> None:
     result = seed.files(guest_of(networks=[]), samples.KEYS, "one")
     assert yaml.safe_load(result["network-config"]) == {"version": 2, "ethernets": {}}

@@ -30,6 +30,8 @@ class NetworkField:
 #: libvirt updates DNS names and reservations of an active network (virNetworkUpdate), and nothing
 #: else of what virtkit gives it.
 NETWORK_FIELDS: Mapping[str, NetworkField] = {
+    # of networks that virtkit does not make: its guests are plugged in elsewhere when they start
+    **dict.fromkeys(("bridge", "device", "existing", "macvtap"), NetworkField(effect="restart")),
     "bootfile": NetworkField(effect="restart", xml_paths=("ip/dhcp/bootp",)),
     "forward": NetworkField(effect="restart", xml_paths=("dns/forwarder",)),
     "mtu": NetworkField(effect="restart", xml_paths=("mtu",)),

@@ -224,7 +224,7 @@ class Host:
         from virtkit.host import bridge_ports
 
         live = self.domains.live(driver, domain)
-        return bridge_ports.beside_reason(live) if live else StateReason()
+        return bridge_ports.beside_reason(self.connections, live) if live else StateReason()
 
     @contextmanager
     def forwarded(self, address: str, port: int) -> Iterator[tuple[str, int]]:

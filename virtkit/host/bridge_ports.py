@@ -38,7 +38,7 @@ class _BridgePort:
 
 def no_address_reason(connections: Connections, live: str) -> StateReason:
     """Why a running guest has no address, by its XML; empty where its interfaces tell nothing."""
-    if (reason := beside_reason(live)).why:
+    if (reason := beside_reason(connections, live)).why:
         return reason
     for interface in _interfaces(tree.parse(live, "a domain")):
         senders = _senders(connections, interface)
@@ -55,19 +55,47 @@ def no_address_reason(connections: Connections, live: str) -> StateReason:
     return StateReason()
 
 
-def beside_reason(live: str) -> StateReason:
+def beside_reason(connections: Connections, live: str) -> StateReason:
     """Why no way leads from the host to a running guest, by its XML: it is on cards of the host's
-    alone (macvtap), which carry nothing between the two. Empty for others."""
-    cards = tree.parse(live, "a domain").findall("./devices/interface")
-    if not cards or any(each.get("type") != "direct" for each in cards):
+    (macvtap), which carry nothing between the two, or on wires, where the host has no address, and
+    on nothing else. Empty for others."""
+    cards: dict[str, None] = {}
+    wires: dict[str, None] = {}
+    for interface in tree.parse(live, "a domain").iterfind("./devices/interface"):
+        source = interface.find("source")
+        name = "" if source is None else source.get("dev") or source.get("network") or ""
+        if interface.get("type") == "direct":
+            cards[name] = None
+        elif source is not None and source.get("network") and _is_wire(connections, name):
+            wires[name] = None
+        else:
+            return StateReason()
+    ways = []
+    if cards:
+        ways.append(
+            f"{', '.join(sorted(cards))} beside the host (macvtap), where the host and the guest "
+            "can't reach each other"
+        )
+    if wires:
+        ways.append(f"{', '.join(sorted(wires))}, where the host has no address")
+    if not ways:
         return StateReason()
-    names = {each.get("dev", "") for card in cards for each in card.iterfind("source")}
     return StateReason(
-        f"its network interfaces are on {', '.join(sorted(names))} beside the host (macvtap), "
-        "where the host and the guest can't reach each other",
+        f"its network interfaces are on {' and on '.join(ways)}",
         "give it a network beside that (`networks: [NAME, default]`), or set `ready: none` and log "
         "in from another machine",
     )
+
+
+def _is_wire(connections: Connections, name: str) -> bool:
+    """Whether a network joins guests and leads nowhere, as one does on which nobody serves."""
+    try:
+        with libvirt_errors("read", f"network {name}", where=connections.host):
+            network = connections.any().networkLookupByName(name)
+            root = tree.parse(network.XMLDesc(0), "a network")
+    except VirtkitError:  # it went away
+        return False
+    return root.find("ip") is None and root.find("forward") is None
 
 
 def _interfaces(root: etree._Element) -> list[_BridgePort]:

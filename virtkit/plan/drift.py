@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 #: What older versions did not render. A guest of theirs gets it when it is defined for another
 #: reason; it lacks nothing until then, so no plan mentions it.
 _LATER = re.compile(r"devices/disk\[.*\]/backingStore|os/initenv\[virtkit_macs\]")
+
+
+#: Where an interface is plugged in. Its network's entry in the spec says so, and no version of ours
+#: plugs it in elsewhere.
+_PLACE = re.compile(r"devices/interface\[[^]]*\](/source(/.*)?|/@type)")
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,17 @@ class DriftCheck:
             FieldDifference(
                 self._field(each.path),
                 each,
-                "drift" if each.path in drifted or self._before is None else "upgrade",
+                self._cause(each.path, drifted),
                 live.get(each.path),
             )
             for each in differences
         ]
+
+    def _cause(self, path: str, drifted: Collection[str]) -> Cause:
+        """Why a definition lacks what stands at a place."""
+        if path in drifted or self._before is None:
+            return "drift"
+        return "spec" if _PLACE.fullmatch(path) else "upgrade"
 
     def running(self) -> list[FieldDifference]:
         """What the running guest lacks, or still has from before."""

@@ -83,14 +83,20 @@ def ipv6_servers(network: model.NetworkSpec) -> tuple[str, ...]:
 def reach_note(guest: Guest) -> str:
     """What to know of a guest that its host can't reach, and is asked whether it is ready; empty
     for others."""
-    direct = guest.interfaces and all(each.kind == "direct" for each in guest.interfaces)
-    if not direct or guest.spec.ready.kind not in ("ssh", "port"):
+    ways: dict[str, dict[str, None]] = {}
+    for each in guest.interfaces:
+        if each.kind == "direct":
+            ways.setdefault("by mode macvtap", {})[each.source] = None
+        elif each.hostless:
+            ways.setdefault("on a network without addresses", {})[each.network] = None
+        else:
+            return ""
+    if not ways or guest.spec.ready.kind not in ("ssh", "port"):
         return ""
-    devices = ", ".join(dict.fromkeys(each.source for each in guest.interfaces))
+    said = " and ".join(f"{way} ({', '.join(names)})" for way, names in ways.items())
     return (
-        f"its host can't reach it by mode macvtap ({devices}), and so neither tell that it is "
-        "ready nor let ssh in: give it a network beside that (`networks: [NAME, default]`), or set "
-        "`ready: none`"
+        f"its host can't reach it {said}, and so neither tell that it is ready nor let ssh in: "
+        "give it a network beside that (`networks: [NAME, default]`), or set `ready: none`"
     )
 
 
@@ -147,6 +153,7 @@ def _interface(
         gateway = network.gateway or (own if network.mode != "isolated" else "")
         dns = network.dns or ((own,) if own else ())
     kind, source = place_of(interface.name, network, environment)
+    silent = network.is_wire and network.dhcp is False
     return Interface(
         network=interface.name,
         kind=kind,
@@ -155,7 +162,9 @@ def _interface(
         address=address,
         static=static,
         gateway=gateway,
-        dhcp=not static and network.cidr is not False,
+        dhcp=not static and (network.cidr is not False or network.is_wire) and not silent,
+        hostless=network.is_wire,
+        macvtap=network.macvtap or "bridge",
         address6=place6.address,
         static6=place6.static,
         gateway6=place6.gateway,

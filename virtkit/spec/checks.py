@@ -179,11 +179,26 @@ def _interfaces(entry: Entry, draft: Draft, problems: Problems) -> None:
             )
             problems.at(entry.node, path, problem)
         elif interface.name in seen:
-            problem = Problem(
-                f"the guest is on the network '{interface.name}' twice", cure="remove one of them"
-            )
-            problems.at(entry.node, path, problem)
+            problems.at(entry.node, path, _twice(interface.name, draft))
         seen.add(interface.name)
+
+
+def _twice(name: str, draft: Draft) -> Problem:
+    """Two interfaces of a guest on one network: each is known by its network's name."""
+    network = draft.networks.models.get(name) or NetworkSpec.model_construct()
+    if network.managed:
+        same = f"existing: {draft.name}-{name}"
+    elif network.existing is not None:
+        same = f"existing: {network.existing}"
+    else:
+        key = "bridge" if network.mode == "bridge" else "device"
+        same = f"mode: {network.mode}, {key}: {getattr(network, key)}"
+    return Problem(
+        f"the guest is on the network '{name}' twice",
+        why="an interface is known by the name of its network",
+        cure=f"remove one of them, or name that network a second time: `{name}-2: {{{same}}}` "
+        "under `networks:`",
+    )
 
 
 def _all_interfaces(draft: Draft) -> Iterator[tuple[Entry, GuestSpec, Path, InterfaceSpec]]:

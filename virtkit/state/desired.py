@@ -54,11 +54,13 @@ DRIVE_ARGS = "block.events_dfl_poll_msecs=2000"
 class Interface:
     """A guest's network interface. ``address`` is empty where only the network knows it.
 
-    ``kind`` is libvirt's: on a network, on a bridge, or on one of the host's cards (macvtap).
+    ``kind`` is libvirt's: on a network, on a bridge, or on one of the host's cards (macvtap), and
+    ``macvtap`` how it then reaches others there.
 
     ``static`` and ``static6`` hold what goes into the seed (CIDR notation) where there is no DHCP,
     and where an IPv6 address does not follow from the MAC; ``dhcp`` says whether the guest asks for
-    an IPv4 address; ``options`` is how the spec wants it.
+    an IPv4 address; ``hostless`` says that the host has no address on the network, nor virtkit
+    anybody who serves there; ``options`` is how the spec wants it.
     """
 
     network: str
@@ -72,8 +74,10 @@ class Interface:
     gateway: str = ""
     gateway6: str = ""
     dhcp: bool = True
+    hostless: bool = False
     dns: tuple[str, ...] = ()
     domain: str = ""
+    macvtap: str = "bridge"
     options: model.InterfaceSpec = field(default_factory=model.InterfaceSpec.model_construct)
 
 

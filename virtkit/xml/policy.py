@@ -199,7 +199,7 @@ def _is_on_host_card(element: etree._Element, host_cards: Collection[str]) -> bo
         tree.local_name(element) == "interface"
         and _values(element, "type") == ["direct"]
         and len(sources) == 1
-        and _values(sources[0], "mode") == ["bridge"]
+        and _values(sources[0], "mode") in (["bridge"], ["private"], ["vepa"])
         and len(_values(sources[0], "dev")) == 1
         and _values(sources[0], "dev")[0] in host_cards
     )

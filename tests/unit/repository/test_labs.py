@@ -1,10 +1,11 @@
-"""examples/labs: labs of others, in virtkit's own keys."""
+"""Labs of others in our own keys (examples/labs, tests/cases/labs), and docs/labs.md on them."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import labs
 import pytest
 import samples
 
@@ -13,14 +14,22 @@ from virtkit.spec import load
 from virtkit.state.desired import Decided
 from virtkit.xml import render
 
-LABS = sorted((Path(__file__).parents[3] / "examples/labs").glob("*.yaml"))
+LABS = [*labs.EXAMPLES, *labs.OTHERS]
+PAGE = (labs.ROOT / "docs/labs.md").read_text()
+#: A row of the page's table: the lab, its file, and whether all of it is said.
+ROWS: dict[str, tuple[str, str]] = {
+    name: (file, said)
+    for name, file, said in re.findall(
+        r"^\| \[([\w-]+)\]\((\S+)\) \|[^|]+\|[^|]+\|[^|]+\| (yes|no: [^|]+) \|$", PAGE, re.MULTILINE
+    )
+}
 
 
 @pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
-def test_it_needs_no_xml_and_can_be_rendered(path: Path) -> None:
-    spec = load(path)
+def test_it_needs_no_xml_and_can_be_rendered(path: Path, tmp_path: Path) -> None:
+    spec = labs.read(path, tmp_path)
     assert not [e.name for e in spec.guests.values() if e.devices or e.template]
-    desired = resolve(spec, samples.WITH_KVM, Decided())
+    desired = resolve(spec, labs.HOST, Decided())
     assert desired.refused == {}
     assert len(desired.guests) == len(spec.guests) > 0
     for guest in map(samples.with_image, desired.guests):
@@ -29,14 +38,40 @@ def test_it_needs_no_xml_and_can_be_rendered(path: Path) -> None:
         assert render.network_xml(network).startswith("<network")
 
 
+@pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
+def test_it_names_its_original_and_is_short(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    comment = " ".join(line[1:].strip() for line in lines if line.startswith("#"))
+    original = re.search(r"\((?:github\.com/)?([\w-]+/[\w.-]+)[,)]", comment)
+    assert original is not None
+    (row,) = (each for each in PAGE.splitlines() if each.startswith(f"| [{path.stem}]("))
+    assert original[1] in row
+    assert len(lines) < 75
+    assert max(map(len, lines)) <= 120
+
+
 def test_those_of_the_issue_are_there() -> None:
-    """All ten of the issue."""
+    """All ten of the issue, and 31 together."""
     known = {*("ceph-ansible", "ci-framework", "forklift", "jellyfin", "k8s-provisioner")}
     known |= {"kcli-openstack", "kubespray", "vagrant-ceph", "virt-infra", "win10"}
-    assert known <= {path.stem for path in LABS}
+    assert known <= {path.stem for path in labs.EXAMPLES}
+    assert len(LABS) == len({path.stem for path in LABS}) == 31
 
 
-@pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
+def test_the_page_has_each_with_what_its_file_says() -> None:
+    assert ROWS.keys() == {path.stem for path in LABS}
+    for path in LABS:
+        file, said = ROWS[path.stem]
+        assert (labs.ROOT / "docs" / file).resolve() == path
+        assert (said == "yes") == labs.all_is_said(path), path.stem
+
+
+def test_the_pages_count() -> None:
+    count = sum(map(labs.all_is_said, LABS))
+    assert f"\n{count} of {len(LABS)} are said in full.\n" in PAGE
+
+
+@pytest.mark.parametrize("path", labs.EXAMPLES, ids=lambda path: path.stem)
 def test_its_size_on_a_laptop_is_as_it_says(path: Path) -> None:
     line = re.search(r"`virtkit up (\S+\.yaml) (.*)`", path.read_text())
     assert line is not None

@@ -152,6 +152,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "dhcp.end": "cidr: 10.21.0.0/24, dhcp: {start: 10.21.0.100, end: 10.21.0.200}",
         "bridge": "mode: bridge, bridge: br0",
         "device": "mode: macvtap, device: eth0",
+        "macvtap": "mode: macvtap, device: eth0, macvtap: private",
         "gateway": "mode: bridge, bridge: br0, cidr: 10.21.0.0/24, gateway: 10.21.0.254",
         "dns": "mode: bridge, bridge: br0, cidr: 10.21.0.0/24, dns: [10.21.0.53]",
         "existing": "existing: default",

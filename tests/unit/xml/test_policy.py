@@ -146,6 +146,8 @@ CARD = "<interface type='direct'>{}</interface>"
     ("source", "allowed"),
     [
         ("<source dev='eth0' mode='bridge'/>", True),
+        ("<source dev='eth0' mode='private'/>", True),
+        ("<source dev='eth0' mode='vepa'/>", True),
         ("<source dev='eth1' mode='bridge'/>", False),
         ("<source dev='eth0' mode='passthrough'/>", False),
         ("<source dev='eth0'/>", False),

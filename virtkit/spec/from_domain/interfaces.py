@@ -45,7 +45,10 @@ def _entry(interface: etree._Element, *, peek: bool = False) -> tuple[dict[str, 
         return {"existing": name}, name
     if kind == "bridge":
         return {"mode": "bridge", "bridge": name}, name
-    return {"mode": "macvtap", "device": name}, name
+    entry = {"mode": "macvtap", "device": name}
+    if source is not None and source.get("mode") in ("private", "vepa"):
+        entry["macvtap"] = take(source, "mode") or ""
+    return entry, name
 
 
 def _network(reading: Reading, entry: dict[str, Any], name: str) -> str:

@@ -35,7 +35,7 @@ from virtkit.spec.values import cidr
 #: What pydantic puts into the path of an error inside ``dhcp``.
 DHCP_RANGE = "<range>"
 #: What no record mentions of a network that does without it.
-NETWORK_OPTIONS = ("bootfile", "device", "forward", "mtu", "names", "tftp")
+NETWORK_OPTIONS = ("bootfile", "device", "forward", "macvtap", "mtu", "names", "tftp")
 #: The key that says where in the host a network is that virtkit does not make, by its mode.
 _PLACES = {"bridge": "bridge", "macvtap": "device"}
 _EXAMPLES = {"bridge": "br0", "device": "eth0"}
@@ -89,7 +89,8 @@ class NetworkSpec(Model):
     )
     cidr: Annotated[str | Literal[False] | None, BeforeValidator(_cidr)] = Field(
         default=None,
-        description="Its IPv4 network; left out, a free /24; false, with `ipv6`: IPv6 only.",
+        description="Its IPv4 network; left out, a free /24; false, with `ipv6`: IPv6 only; false, "
+        "with `mode: isolated`: a wire, on which nobody but guests has an address.",
     )
     ipv6: Ipv6Cidr | None = Field(default=None, description="Its IPv6 network, a /64.")
     domain: DomainName | None = Field(
@@ -105,6 +106,11 @@ class NetworkSpec(Model):
         default=None,
         description="The host's network card, for mode macvtap: guests are on its network, and "
         "their host and they can't reach each other there.",
+    )
+    macvtap: Literal["bridge", "private", "vepa"] | None = Field(
+        default=None,
+        description="How guests on the same card reach each other: `bridge` (left out) at once, "
+        "`vepa` by a switch outside that sends back what comes from it, `private` not at all.",
     )
     gateway: ServerAddress | None = Field(
         default=None, description="The guests' gateway where no DHCP provides it."
@@ -146,6 +152,11 @@ class NetworkSpec(Model):
     def managed(self) -> bool:
         """Whether virtkit makes it on its hosts."""
         return self.existing is None and self.mode not in _PLACES
+
+    @property
+    def is_wire(self) -> bool:
+        """Whether it joins its guests and is nothing more: the host has no address on it."""
+        return self.managed and self.cidr is False and self.ipv6 is None
 
     @property
     def static(self) -> bool:
@@ -210,6 +221,11 @@ class NetworkSpec(Model):
                     f"{key} goes with mode {mode}, this network's is {self.mode}",
                     cure=f"set `mode: {mode}`, or remove `{key}:`",
                 )
+        if self.macvtap is not None and self.mode != "macvtap":
+            raise Problem(
+                f"macvtap goes with mode macvtap, this network's is {self.mode}",
+                cure="set `mode: macvtap`, or remove `macvtap:`",
+            )
         place = _PLACES.get(self.mode)
         if place is None:
             return
@@ -234,12 +250,8 @@ class NetworkSpec(Model):
 
     def _addresses(self) -> None:
         subnet = self.subnet
-        if self.cidr is False and not (self.ipv6 and self.managed):
-            raise Problem(
-                "a network without IPv4 needs IPv6",
-                why="`cidr: false` means that its guests have IPv6 addresses only",
-                cure="give `ipv6:` too, such as fd00:21::/64; or leave `cidr:` out",
-            )
+        if self.cidr is False:
+            self._without_ipv4()
         if self.dhcp:
             self._range(self.dhcp, subnet)
         if (self.gateway or self.dns) and not self.static:
@@ -257,6 +269,24 @@ class NetworkSpec(Model):
                     f"the gateway {self.gateway} is {reason}",
                     cure=f"use an address such as {subnet[1]}",
                 )
+
+    def _without_ipv4(self) -> None:
+        if not self.managed or (self.is_wire and self.mode != "isolated"):
+            raise Problem(
+                "a network without IPv4 needs IPv6",
+                why="`cidr: false` means that its guests have IPv6 addresses only",
+                cure="give `ipv6:` too, such as fd00:21::/64; or leave `cidr:` out; or use `mode: "
+                "isolated` for a wire, on which nobody but guests has an address",
+            )
+        served = [
+            key for key in ("domain", "names", "forward") if self.is_wire and getattr(self, key)
+        ]
+        if served:
+            raise Problem(
+                f"{served[0]} can't be set on a network without addresses",
+                why="the host is not on it, so nobody answers for names there",
+                cure=f"remove `{served[0]}:`, or give it a `cidr:`",
+            )
 
     def _range(self, dhcp: Dhcp, subnet: IPv4Network | None) -> None:
         if subnet is None:
