@@ -75,7 +75,7 @@ print(json.dumps({
 
 @dataclass
 class OthersLab(Lab):
-    """A lab of examples/labs. ``spec`` is the file that lies over it.
+    """A lab of examples/labs; ``spec`` is the file that lies over it.
 
     Attributes:
         original: its own file.
@@ -158,11 +158,13 @@ def folder_of(folder: Path, owner: int) -> Path:
 class TestJellyfin:
     """A container with folders and a device of the host."""
 
+    LAB = "jellyfin"
+
     @pytest.fixture(scope="class")
     def lab(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OthersLab]:
         """There is no graphics card here, nor a way to Jellyfin's packages: another device stands
         for the one, another server for the other."""
-        folder = tmp_path_factory.mktemp("jellyfin")
+        folder = tmp_path_factory.mktemp(self.LAB)
         films = {"source": str(LABS / "films"), "target": "/srv/films", "readonly": True}
         library = {"source": "./library", "target": "/srv/library"}
         folder_of(folder / "library", OWNER)
@@ -173,7 +175,7 @@ class TestJellyfin:
             "allow": ["hostdev", "host-paths"],
             "cloud_init": {"packages": None, "runcmd": [server]},
         }
-        with running(folder, "jellyfin", {"guests": {"jellyfin": guest}}, [SMALL]) as lab:
+        with running(folder, self.LAB, {"guests": {"jellyfin": guest}}, [SMALL]) as lab:
             yield lab
 
     def test_it_reads_the_films(self, lab: OthersLab) -> None:
@@ -218,16 +220,18 @@ class TestJellyfin:
 class TestVirtInfra:
     """Guests that differ by disks, buses and cards; the host's bridge."""
 
+    LAB = "virt-infra"
+
     @pytest.fixture(scope="class")
     def lab(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OthersLab]:
         """The small image's kernel has a driver for neither SATA nor an E1000, and virtkit says
         so: both are what it has one for."""
         sets = [SMALL, EMULATED, "profiles.example.memory=256MiB", "guests.first.start=true"]
         sets += ["profiles.example.disks[0].bus=scsi", "guests.first.networks[1].model=vmxnet3"]
-        folder = tmp_path_factory.mktemp("virt-infra")
+        folder = tmp_path_factory.mktemp(self.LAB)
         with (
             bridge("br0", "192.168.114.1/24"),
-            running(folder, "virt-infra", {}, sets, "first", "third") as lab,
+            running(folder, self.LAB, {}, sets, "first", "third") as lab,
         ):
             yield lab
 
@@ -275,18 +279,20 @@ class TestVirtInfra:
 class TestVagrantCeph:
     """Three networks, and disks on two buses."""
 
+    LAB = "vagrant-ceph"
+
     @pytest.fixture(scope="class")
     def lab(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OthersLab]:
         """The packages can't be fetched. A folder comes beside what the lab has: its login's."""
         sets = [SMALL, EMULATED, "guests.data.count=1", "profiles.salt.cloud_init="]
         sets += [f"{each}.memory=256MiB" for each in ("defaults", "guests.admin")]
         sets += ["guests.admin.cloud_init="]
-        folder = tmp_path_factory.mktemp("vagrant-ceph")
+        folder = tmp_path_factory.mktemp(self.LAB)
         folder_of(folder / "deepsea", 1000)
         (folder / "deepsea/policy").write_text("role-master")
         shared = {"source": "./deepsea", "target": "/srv/deepsea"}
         guest = {"folders": [shared], "allow": ["host-paths"]}
-        with running(folder, "vagrant-ceph", {"guests": {"admin": guest}}, sets) as lab:
+        with running(folder, self.LAB, {"guests": {"admin": guest}}, sets) as lab:
             yield lab
 
     def test_each_disk_is_on_its_bus(self, lab: OthersLab) -> None:
@@ -332,6 +338,8 @@ class TestVagrantCeph:
 class TestCiFramework:
     """UEFI, processors with a topology, and a network with large packets."""
 
+    LAB = "ci-framework"
+
     @pytest.fixture(scope="class")
     def lab(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OthersLab]:
         """There is no card here with virtual functions: the guest that computes has none, and is
@@ -340,8 +348,8 @@ class TestCiFramework:
         sets += [f"guests.{each}.memory=512MiB" for each in ("controller", "ocp", "compute")]
         last = (os.cpu_count() or 1) - 1
         compute = {"host_devices": None, "allow": None, "cpu": {"pin": [0, last, 0, last]}}
-        folder = tmp_path_factory.mktemp("ci-framework")
-        with running(folder, "ci-framework", {"guests": {"compute": compute}}, sets) as lab:
+        folder = tmp_path_factory.mktemp(self.LAB)
+        with running(folder, self.LAB, {"guests": {"compute": compute}}, sets) as lab:
             yield lab
 
     def test_it_booted_by_uefi(self, lab: OthersLab) -> None:
@@ -388,12 +396,14 @@ def siblings(lab: OthersLab, guest: str) -> list[tuple[str, str]]:
 class TestWin10:
     """Secure Boot, a TPM and two discs. There is no Windows here, and none was ever seen."""
 
+    LAB = "win10"
+
     @pytest.fixture(scope="class")
     def desk(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OthersLab]:
         """Linux in Windows' place, from the small image, whose kernel the hypervisor loads."""
         guest = {"image": "debian-12", "system": "linux", "boot": None, "cpu": {"model": None}}
         guest |= {"ready": {"command": "test -c /dev/tpm0"}, "memory": "512MiB"}
-        with windows(tmp_path_factory.mktemp("win10"), guest) as lab:
+        with windows(tmp_path_factory.mktemp(self.LAB), guest) as lab:
             yield lab
 
     def test_the_lab_starts_without_a_system(self, tmp_path: Path) -> None:
@@ -447,6 +457,6 @@ def windows(folder: Path, guest: dict[str, Any]) -> Iterator[OthersLab]:
     own = {**guest, "type": "qemu", "cdroms": ["./windows.iso", "./drivers.iso"]}
     with (
         bridge("br0", "192.168.114.1/24"),
-        running(folder, "win10", {"guests": {"desk": own}}, []) as lab,
+        running(folder, TestWin10.LAB, {"guests": {"desk": own}}, []) as lab,
     ):
         yield lab
