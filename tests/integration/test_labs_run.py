@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -264,7 +264,7 @@ class TestVirtInfra:
         sources = document("virt-infra-first").iterfind("./devices/interface[@type='bridge']")
         assert {each["ifname"] for each in ports} == {e.find("target").get("dev") for e in sources}
         (address,) = lab.addresses("first")
-        assert IPv4Address("192.168.113.2") <= ip_address(address) <= IPv4Address("192.168.113.99")
+        assert IPv4Address("192.168.113.2") <= IPv4Address(address) <= IPv4Address("192.168.113.99")
 
     def test_it_has_its_time_zone_and_room_to_grow(self, lab: OthersLab) -> None:
         assert lab.sh("first", "readlink -f /etc/localtime").endswith("Australia/Melbourne")
@@ -401,7 +401,8 @@ class TestWin10:
     @pytest.fixture(scope="class")
     def desk(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OthersLab]:
         """Linux in Windows' place, from the small image, whose kernel the hypervisor loads."""
-        guest = {"image": "debian-12", "system": "linux", "boot": None, "cpu": {"model": None}}
+        guest: dict[str, Any] = {"image": "debian-12", "system": "linux", "boot": None}
+        guest |= {"cpu": {"model": None}}
         guest |= {"ready": {"command": "test -c /dev/tpm0"}, "memory": "512MiB"}
         with windows(tmp_path_factory.mktemp(self.LAB), guest) as lab:
             yield lab
