@@ -117,6 +117,8 @@ class Driver:
             process; None where they can't.
         host_devices: the kinds of the host's devices that its guests can have.
         cpu_modes: the words for a guest's processor that are no named model, and that it takes.
+        threadless: those of them that are processors whose cores have one thread, whatever their
+            topology says.
         cpu_mode, cpu_model: the CPU that the template states, where it states one.
         system_devices: by what runs in a guest, the bus of its disks and the model of its cards,
             where that has no driver for the type's own.
@@ -174,6 +176,7 @@ class Driver:
     folders_by: Literal["virtiofs", "bind", "hostfs"] | None = None
     host_devices: tuple[str, ...] = ()
     cpu_modes: tuple[str, ...] = ()
+    threadless: tuple[str, ...] = ()
     cpu_mode: str = ""
     cpu_model: str = ""
     system_devices: Mapping[str, tuple[str, str]] = field(default_factory=dict)

@@ -102,6 +102,7 @@ class _Planner:
             self._errors += shared.errors(guests, self._facts)
             self._notes += shared.notes(guests, self._facts)
             self._errors += host_abilities.errors(guests, self._facts)
+        self._notes += host_abilities.notes(guests)
         if self._errors:
             raise SpecErrors(self._errors)
         return Plan(

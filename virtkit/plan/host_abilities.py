@@ -44,6 +44,21 @@ def errors(changes: Iterable[Change], facts: HostFacts) -> Iterator[RequestError
                 yield from _hyperv(guest, machine)
 
 
+def notes(changes: Iterable[Change]) -> Iterator[str]:
+    """What guests that ``changes`` start see otherwise than their spec has it."""
+    for change in changes:
+        guest = change.desired
+        if not isinstance(guest, Guest) or not _starts(change):
+            continue
+        cpu = guest.spec.cpu
+        if cpu.topology and cpu.topology.threads > 1 and cpu.model in guest.driver.threadless:
+            yield (
+                f"guest/{guest.name}: its system sees a core for each thread: the processor "
+                f"{cpu.model} of type {guest.driver.type} has none; without `cpu: {{model: …}}` it "
+                "has another one"
+            )
+
+
 def _starts(change: Change) -> bool:
     """Whether a guest begins to run with what it now asks for, or will when it is restarted."""
     current = change.observed

@@ -68,6 +68,7 @@ def check(entry: Entry, draft: Draft, problems: Problems) -> None:
         _mtu(entry, driver, problems)
         _on_cards(entry, draft, driver, problems)
         _cpu_mode(entry, driver, problems)
+        _threads(entry, driver, problems)
         if image is not None:
             _image_kind(entry, image, driver, problems)
         elif name == NO_IMAGE:
@@ -272,3 +273,17 @@ def _cpu_mode(entry: Entry, driver: Driver, problems: Problems) -> None:
             cure=f"use {' or '.join(driver.cpu_modes)}, a model's name, or set `type: kvm`",
         )
         problems.at(entry.node, ("cpu", "model"), problem)
+
+
+def _threads(entry: Entry, driver: Driver, problems: Problems) -> None:
+    """Threads of a processor that has none. With ``auto``, the plan tells of them."""
+    cpu = entry.fields.cpu
+    threads = cpu.topology.threads if cpu.topology else 1
+    if threads > 1 and cpu.model in driver.threadless and entry.fields.type == driver.type:
+        problem = Problem(
+            f"the processor {cpu.model} of a guest of type {driver.type} has no threads",
+            why="it is emulated, and its system would see a core for each "
+            f"(guest {quote(entry.base)})",
+            cure="set `threads: 1` and more cores, remove `model:`, or set `type: kvm`",
+        )
+        problems.at(entry.node, ("cpu", "topology", "threads"), problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -80,3 +81,31 @@ def test_its_size_on_a_laptop_is_as_it_says(path: Path) -> None:
     small, whole = load(path, settings=settings), load(path)
     memory = [sum(e.memory for e in each.guests.values()) for each in (small, whole)]
     assert memory[0] < memory[1]
+
+
+def test_the_page_says_which_of_them_run() -> None:
+    """As their tests have it: what is marked long does not run in CI."""
+    page = (labs.ROOT / "examples/labs/README.md").read_text()
+    cells = [e.split("|")[1:3] for e in page.splitlines() if e.startswith("| [")]
+    said = {name: run.strip() for names, run in cells for name in re.findall(r"\[(\S+)\]", names)}
+    assert said.keys() == {path.stem for path in LABS}
+    text = (labs.ROOT / "tests/integration/test_labs_run.py").read_text()
+    every = [each for each in ast.parse(text).body if isinstance(each, ast.ClassDef)]
+    classes = [each for each in every if each.name.startswith("Test")]
+    ran = {lab_of(each): "long tests" if each.decorator_list else "in CI" for each in classes}
+    assert len(ran) == 5
+    assert {name: run.partition(":")[0].partition(",")[0] for name, run in said.items()} == {
+        **dict.fromkeys(said, "no"),
+        **ran,
+    }
+
+
+def lab_of(node: ast.ClassDef) -> str:
+    """The lab of a class of tests, which its attribute LAB names."""
+    (name,) = (
+        each.value.value
+        for each in node.body
+        if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == "LAB"
+        if isinstance(each.value, ast.Constant)
+    )
+    return str(name)

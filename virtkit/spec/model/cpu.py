@@ -52,7 +52,9 @@ class Cpu(Model):
         default_factory=dict, description="What the model has beyond, or has not, by name."
     )
     topology: Topology | None = Field(
-        default=None, description="Sockets, cores and threads; left out, a socket for each CPU."
+        default=None,
+        description="Sockets, cores and threads; left out, a socket for each CPU. Emulated, "
+        "host-model and maximum have no threads.",
     )
     pin: tuple[Annotated[StrictInt, Field(ge=0, le=4095)], ...] = Field(
         default=(), description="The host's CPU for each of its own, in their order."
