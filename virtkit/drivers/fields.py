@@ -151,7 +151,9 @@ FIELDS: Mapping[str, Field] = {
     "graphics.video": Field(effect="restart"),
     "groups": Field(effect="none"),
     "host": Field(effect="recreate"),
-    "host_devices": Field(effect="restart", xml_paths=("devices/hostdev",), sparse=True),
+    "host_devices": Field(  # nothing but its contents tells one from another
+        effect="restart", xml_paths=("devices/hostdev",), traceless=True, sparse=True
+    ),
     "image": Field(effect="recreate"),
     "kernel": Field(  # another content of its files leaves no trace
         effect="restart",
