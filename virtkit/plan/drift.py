@@ -225,12 +225,14 @@ class DriftCheck:
 
     def _is_folder(self, device: etree._Element) -> bool:
         """Whether a file system is one of the ``folders`` that the guest has, or had."""
-        target = device.find("target")
-        name = target.get("dir", "") if target is not None else ""
+        source, target = (
+            each.get("dir", "") if (each := device.find(tag)) is not None else ""
+            for tag in ("source", "target")
+        )
         targets = {each.target for each in self._guest.folders}
         targets |= {each["target"] for each in self._record.requested.get("folders") or ()}
-        own = is_folder_tag(name.rpartition("/")[2])
-        return own or name in {f"{LAYER_FOLDER}/mounts{each}" for each in targets}
+        own = any(is_folder_tag(each.rpartition("/")[2]) for each in (source, target))
+        return own or target in {f"{LAYER_FOLDER}/mounts{each}" for each in targets}
 
     def _moves(self, volume: str) -> bool:
         """Whether the running guest has a disk on another bus than it should."""
