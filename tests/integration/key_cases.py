@@ -1,6 +1,6 @@
 """What a change of each key of a guest costs, and how it is seen: the data of test_every_key.py.
 
-A key is a row of virtkit's table of fields. tests/unit/drivers/test_key_cases.py holds that each
+A key is a row of virtkit's table of fields. tests/unit/plan/test_key_cases.py holds that each
 has a case here, for `qemu` and for `lxc`, or a line in ``ELSEWHERE``.
 """
 
@@ -163,6 +163,7 @@ class Case:
         inside: a shell script that ends with 0 in a guest that has it.
         host: the same on its host, for ``{domain}`` with its ``{uri}``, its volumes ``{volume}-…``
             and the spec's ``{folder}``.
+        needs: the path of another change that it can't be without.
         back: what `plan` says on the way back beside the same, by the field.
         early: it is seen before the guest has it, as it is something of the host's.
         stays: there is no way back, as for a disk that grew.
@@ -177,6 +178,7 @@ class Case:
     xml: str = ""
     inside: str = ""
     host: str = ""
+    needs: str = ""
     back: Mapping[str, Effect] = field(default_factory=dict)
     early: bool = False
     stays: bool = False
@@ -294,8 +296,8 @@ RESTART_TINY = (
     _to("cpus", 2, "vcpu[. = '2']"),
     _to("cpu.features", {"rdrand": "disable"}, "cpu/feature[@name='rdrand']"),
     _to("cpu.model", "maximum", "cpu[@mode='maximum']"),
-    _to("cpu.pin", [0, 1], "cputune/vcpupin"),
-    _to("cpu.topology", {"cores": 2}, "cpu/topology[@cores='2']"),
+    _to("cpu.pin", [0, 1], "cputune/vcpupin", needs="cpus"),
+    _to("cpu.topology", {"cores": 2}, "cpu/topology[@cores='2']", needs="cpus"),
     _to("devices", [WATCHDOG], "devices/watchdog"),
     _to("graphics.kind", "spice", "devices/graphics[@type='spice']", called="graphics"),
     _to("graphics.listen", "127.0.0.2", "devices/graphics/listen[@address='127.0.0.2']"),
@@ -317,7 +319,7 @@ RESTART_TINY = (
 RESTART_DISKS = (
     _to("disk.bus", "scsi", _disk("root", "target[@bus='scsi']")),
     _to("disk.cache", "none", _disk("root", "driver[@cache='none']")),
-    _to("disk.io", "native", _disk("root", "driver[@io='native']")),
+    _to("disk.io", "native", _disk("root", "driver[@io='native']"), needs="disk.cache"),
     _to("disk.discard", False, _disk("root", "driver[@discard='ignore']")),
     _to("disks.data.bus", "sata", _disk("data", "target[@bus='sata']")),
     _to("disks.data.cache", "writethrough", _disk("data", "driver[@cache='writethrough']")),
