@@ -18,7 +18,7 @@ from virtkit.spec.model import DEFAULT_NETWORK, drive_number
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import Cause, GuestRecord
 from virtkit.state.shared import is_folder_tag
-from virtkit.state.volumes import LAYER_FOLDER
+from virtkit.state.volumes import HOOK_FOLDER, LAYER_FOLDER
 from virtkit.xml import diff, tree
 from virtkit.xml.diff import Difference
 
@@ -56,6 +56,7 @@ class DriftCheck:
     def __init__(self, guest: Guest, current: ObservedGuest, wanted: str) -> None:
         self._guest = guest
         self._record = current.record
+        self._staged = staged_causes(current)
         self._same = wanted == current.record.rendered
         self._wanted = tree.parse(wanted, f"the XML of {guest.name}")
         self._before = _parsed(current.record.rendered)
@@ -232,7 +233,14 @@ class DriftCheck:
         targets = {each.target for each in self._guest.folders}
         targets |= {each["target"] for each in self._record.requested.get("folders") or ()}
         own = any(is_folder_tag(each.rpartition("/")[2]) for each in (source, target))
-        return own or target in {f"{LAYER_FOLDER}/mounts{each}" for each in targets}
+        # what left a container without ids of its own is told by nothing else
+        left = "folders" in self._staged and source and not source.startswith(f"{HOOK_FOLDER}/")
+        places = f"{LAYER_FOLDER}/mounts"
+        return (
+            own
+            or target in {f"{places}{each}" for each in targets}
+            or (bool(left) and target.startswith(f"{places}/"))
+        )
 
     def _moves(self, volume: str) -> bool:
         """Whether the running guest has a disk on another bus than it should."""

@@ -16,7 +16,7 @@ from integration.key_cases import CASES, ELSEWHERE, FILES, GUESTS, HOST_DISKS, S
 from virtkit.drivers import DRIVERS
 from virtkit.drivers.effects import Effect
 from virtkit.drivers.fields import FIELDS, row_key
-from virtkit.facts import HostFacts
+from virtkit.facts import HostFacts, NoUserns
 from virtkit.plan import Change, Plan, detaching_paths, diff
 from virtkit.plan.resolve import resolve
 from virtkit.spec import read_text
@@ -179,6 +179,13 @@ def test_what_waits_is_told_as_it_was_planned(world: World, case: Case) -> None:
     waits(world, entries(case.guest), entries(case.guest, cases), names, case.guest)
     if not case.stays:
         waits(world, entries(case.guest, cases), entries(case.guest), names, case.guest)
+
+
+def test_a_folder_that_leaves_a_container_without_ids_of_its_own(world: World) -> None:
+    no_userns = NoUserns("the hook is missing", "install it")
+    hardened = replace(world, facts=replace(world.facts, no_userns=no_userns))
+    cases = [each for each in WAITING if (each.guest, each.path) == ("box", "folders")]
+    waits(hardened, entries("box", cases), entries("box"), {"folders"}, "box")
 
 
 def waits(
