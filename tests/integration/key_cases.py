@@ -281,7 +281,7 @@ LIVE_VM = (
 
 # --- what waits for a restart --------------------------------------------------------------------
 
-CARDS = (
+RESTART = (
     _to("networks.front.mtu", 1400, _card(f"{NAME}-front", "mtu[@size='1400']")),
     _to("networks.ports.portgroup", "two", _card("portgroups", "source[@portgroup='two']")),
 )
@@ -312,7 +312,7 @@ RESTART_TINY = (
     _to("networks.front.address6", "fd00:94:91::11", host=_in_seed("fd00:94:91::11"), early=True),
     _to("networks.front.queues", 2, _card(f"{NAME}-front", "driver[@queues='2']")),
     _to("networks.back.model", "e1000e", _card(f"{NAME}-back", "model[@type='e1000e']")),
-    *CARDS,
+    *RESTART,
     _to("sound", True, "devices/sound"),
     _to("tpm", True, "devices/tpm"),
 )
@@ -359,7 +359,7 @@ RESTART_BOX = (
     _to("max", {"memory": "384MiB"}, "memory[. = '393216']"),
     _to("networks.front.address", "10.94.91.21", inside="ip -br a | grep -q ' 10.94.91.21/'"),
     _to("networks.front.address6", "fd00:94:91::20", inside="ip -br a | grep -q ' fd00:94:91::20'"),
-    *CARDS,
+    *RESTART,
     _to("template", "lxc.xml.j2", "devices/filesystem[@type='ram'][target/@dir='/media']"),
 )
 
