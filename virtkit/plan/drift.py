@@ -218,9 +218,15 @@ class DriftCheck:
         if disk.get("device") == "cdrom":
             number = drive_number(serial)
             return f"cdroms.{number}" if number else ""
-        names = {e.name for e in self._guest.disks if e.volume.content == "existing"}
-        names |= {each.name for each in self._record.existing}
-        if disk.tag != "disk" or serial not in names:
+        if disk.tag != "disk":
+            return ""
+        current = (each for each in self._guest.disks if each.volume.content == "existing")
+        known = [(each.target, each.name) for each in self._record.existing]
+        known += [(each.target, each.name) for each in current]
+        target = disk.find("target")
+        if not serial and target is not None:  # Xen's disks have none
+            serial = dict(known).get(target.get("dev", ""), "")
+        if serial not in {name for _, name in known}:
             return ""
         return "disk" if serial == "root" else f"disks.{serial}"
 

@@ -253,7 +253,7 @@ class _Comparison:
 
     def _live(self, reasons: Sequence[FieldChange]) -> list[FieldChange]:
         fields = {each.field for each in reasons}
-        answer = []
+        answer: list[FieldChange] = []
         for difference in self._drift_check.running():
             if _explained(difference.field, fields):
                 continue
@@ -282,8 +282,8 @@ class _Comparison:
         staged = staged_causes(self._current)
         names = [each for each in staged if _explained(reason.field, {each})]
         if "/" in reason.field or not names:
-            cause = next((staged[each] for each in names), "drift")
-            yield replace(reason, cause=cause, effect=_late(cause))
+            why: Cause = next((staged[each] for each in names), "drift")
+            yield replace(reason, cause=why, effect=_late(why))
             return
         for each in names:
             own = f"{reason.field}.".startswith(f"{each}.")  # what was staged, or a part of it

@@ -188,6 +188,22 @@ def test_a_folder_that_leaves_a_container_without_ids_of_its_own(world: World) -
     waits(hardened, entries("box", cases), entries("box"), {"folders"}, "box")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("existing", f"{HOST_DISKS}/elsewhere"), ("readonly", True)]
+)
+def test_a_disk_without_a_serial_is_told_by_its_target(world: World, key: str, value: Any) -> None:
+    """Xen's have none."""
+    answers = {"connections": {"xen": ""}, "machines": {"xen": ["xenpv"]}}
+    xen = samples.facts_of(answers)
+    facts = replace(world.facts, connections=xen.connections)
+    disk = {"name": "there", "existing": f"{HOST_DISKS}/there"}
+    before, after = (
+        {"type": "xen-pv", "networks": [], "disks": [each]} for each in (disk, {**disk, key: value})
+    )
+    on_xen = replace(world, facts=facts)
+    waits(on_xen, {"web": before}, {"web": after}, {f"disks.there.{key}"}, "web")
+
+
 def waits(
     world: World,
     before: Mapping[str, Any],
