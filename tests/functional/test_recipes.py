@@ -21,6 +21,7 @@ guests:
   db: {type: lxc}
 """
 WITHOUT_KEY = SPEC.replace("on_crash: restart, ", "")
+CASES = recipes.REPO / "tests/integration/key_cases.py"
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0")
 
 
@@ -69,7 +70,9 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "pyproject.toml",
         "tests/conftest.py",
         "tests/samples.py",
+        "tests/integration/key_cases.py",
         "tests/unit/drivers/test_fields.py",
+        "tests/unit/plan/test_key_cases.py",
         "tests/unit/spec/test_bad_specs.py",
         "tests/cases/test_cases.py",
         "tests/cases/test_records.py",
@@ -121,6 +124,15 @@ def test_the_new_key_has_its_row_and_yesterdays_guests_see_no_change(key: Path) 
     files = ("tests/unit/drivers/test_fields.py", "tests/cases/test_records.py")
     done = recipes.run(key, *PYTEST, *files, "-k", "row or effect or live or upgrade")
     assert done.returncode == 0, done.stdout
+
+
+def test_the_new_keys_change_is_planned_as_its_cases_say(key: Path) -> None:
+    file = "tests/unit/plan/test_key_cases.py"
+    done = recipes.run(key, *PYTEST, file, "-k", "every_row or one_place or on_crash")
+    assert done.returncode == 0, done.stdout
+    (key / "tests/integration/key_cases.py").write_text(CASES.read_text())
+    forgotten = recipes.run(key, *PYTEST, file, "-k", "every_row")
+    assert "a new key: give it a case in tests/integration/key_cases.py" in forgotten.stdout
 
 
 def test_an_edit_must_fit_once(tmp_path: Path) -> None:

@@ -110,11 +110,11 @@ FIELDS: Mapping[str, Field] = {
     "description": Field(effect="live", action="describe", xml_paths=("description",), sparse=True),
     "devices": Field(effect="restart"),
     "disk": Field(effect="restart", action="grow", number="bytes", traceless=True, follows=True),
-    "disks": Field(  # the first one on SCSI brings the controller
+    "disks": Field(  # the first one on SCSI brings the controller, and so does the root disk
         effect="restart",
         action="plug",
         xml_paths=("devices/controller[scsi 0]",),
-        beside=("cdroms",),
+        beside=("cdroms", "disk"),
         seed=True,
         first_boot=True,
     ),
@@ -151,7 +151,9 @@ FIELDS: Mapping[str, Field] = {
     "graphics.video": Field(effect="restart"),
     "groups": Field(effect="none"),
     "host": Field(effect="recreate"),
-    "host_devices": Field(effect="restart", xml_paths=("devices/hostdev",), sparse=True),
+    "host_devices": Field(  # nothing but its contents tells one from another
+        effect="restart", xml_paths=("devices/hostdev",), traceless=True, sparse=True
+    ),
     "image": Field(effect="recreate"),
     "kernel": Field(  # another content of its files leaves no trace
         effect="restart",

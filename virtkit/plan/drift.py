@@ -18,7 +18,7 @@ from virtkit.spec.model import DEFAULT_NETWORK, drive_number
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import Cause, GuestRecord
 from virtkit.state.shared import is_folder_tag
-from virtkit.state.volumes import LAYER_FOLDER
+from virtkit.state.volumes import HOOK_FOLDER, LAYER_FOLDER
 from virtkit.xml import diff, tree
 from virtkit.xml.diff import Difference
 
@@ -61,6 +61,7 @@ class DriftCheck:
     def __init__(self, guest: Guest, current: ObservedGuest, wanted: str) -> None:
         self._guest = guest
         self._record = current.record
+        self._staged = staged_causes(current)
         self._same = wanted == current.record.rendered
         self._wanted = tree.parse(wanted, f"the XML of {guest.name}")
         self._before = _parsed(current.record.rendered)
@@ -228,20 +229,35 @@ class DriftCheck:
         if disk.get("device") == "cdrom":
             number = drive_number(serial)
             return f"cdroms.{number}" if number else ""
-        names = {e.name for e in self._guest.disks if e.volume.content == "existing"}
-        names |= {each.name for each in self._record.existing}
-        if disk.tag != "disk" or serial not in names:
+        if disk.tag != "disk":
+            return ""
+        current = (each for each in self._guest.disks if each.volume.content == "existing")
+        known = [(each.target, each.name) for each in self._record.existing]
+        known += [(each.target, each.name) for each in current]
+        target = disk.find("target")
+        if not serial and target is not None:  # Xen's disks have none
+            serial = dict(known).get(target.get("dev", ""), "")
+        if serial not in {name for _, name in known}:
             return ""
         return "disk" if serial == "root" else f"disks.{serial}"
 
     def _is_folder(self, device: etree._Element) -> bool:
         """Whether a file system is one of the ``folders`` that the guest has, or had."""
-        target = device.find("target")
-        name = target.get("dir", "") if target is not None else ""
+        source, target = (
+            each.get("dir", "") if (each := device.find(tag)) is not None else ""
+            for tag in ("source", "target")
+        )
         targets = {each.target for each in self._guest.folders}
         targets |= {each["target"] for each in self._record.requested.get("folders") or ()}
-        own = is_folder_tag(name.rpartition("/")[2])
-        return own or name in {f"{LAYER_FOLDER}/mounts{each}" for each in targets}
+        own = any(is_folder_tag(each.rpartition("/")[2]) for each in (source, target))
+        # what left a container without ids of its own is told by nothing else
+        left = "folders" in self._staged and source and not source.startswith(f"{HOOK_FOLDER}/")
+        places = f"{LAYER_FOLDER}/mounts"
+        return (
+            own
+            or target in {f"{places}{each}" for each in targets}
+            or (bool(left) and target.startswith(f"{places}/"))
+        )
 
     def _moves(self, volume: str) -> bool:
         """Whether the running guest has a disk on another bus than it should."""

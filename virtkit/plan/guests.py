@@ -253,16 +253,12 @@ class _Comparison:
 
     def _live(self, reasons: Sequence[FieldChange]) -> list[FieldChange]:
         fields = {each.field for each in reasons}
-        answer = []
+        answer: list[FieldChange] = []
         for difference in self._drift_check.running():
             if _explained(difference.field, fields):
                 continue
             reason = replace(_reason(difference), effect=self._live_effect(difference))
-            if reason.effect != "live":
-                cause = self._staged(difference.field)
-                effect: Effect = "next-boot" if cause == "upgrade" else "restart"
-                reason = replace(reason, cause=cause, effect=effect)
-            answer.append(reason)
+            answer += [reason] if reason.effect == "live" else self._waiting(reason)
         every = _unique([*answer, *self._traceless(fields)])
         names = [each.field for each in every]
         staged = staged_causes(self._current)
@@ -278,14 +274,27 @@ class _Comparison:
         for name, cause in staged_causes(self._current).items():
             if row_of(name).traceless and name not in fields:
                 requested = requested_value(self._guest.requested, name)
-                effect: Effect = "next-boot" if cause == "upgrade" else "restart"
-                yield FieldChange(name, None, requested, cause, effect)
+                yield FieldChange(name, None, requested, cause, _late(cause))
 
-    def _staged(self, field: str) -> Cause:
-        """Why the running guest lacks something."""
+    def _waiting(self, reason: FieldChange) -> Iterable[FieldChange]:
+        """What a running guest lacks until it is restarted, named as it was staged: its place in
+        the XML may be another field's. Raw devices are told by their place."""
         staged = staged_causes(self._current)
-        names = [field, *(name for name in staged if _explained(field, {name}))]
-        return next((staged[name] for name in names if name in staged), "drift")
+        names = [each for each in staged if _explained(reason.field, {each})]
+        if "/" in reason.field or not names:
+            why: Cause = next((staged[each] for each in names), "drift")
+            yield replace(reason, cause=why, effect=_late(why))
+            return
+        for each in names:
+            own = f"{reason.field}.".startswith(f"{each}.")  # what was staged, or a part of it
+            if own or not row_of(each).traceless:
+                name, cause = reason.field if own else each, staged[each]
+                yield replace(reason, field=name, cause=cause, effect=_late(cause))
+
+
+def _late(cause: Cause) -> Effect:
+    """What it costs a running guest that it lacks something; nobody asked for an upgrade."""
+    return "next-boot" if cause == "upgrade" else "restart"
 
 
 def _lost_disks(
