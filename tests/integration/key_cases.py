@@ -68,7 +68,7 @@ SPEC: dict[str, Any] = {
                 {"name": "back"},
                 {"name": "ports", "portgroup": "one"},
             ],
-            "graphics": {"kind": "vnc"},
+            "graphics": {"kind": "vnc", "video": "qxl"},
         },
         "disks": {
             "type": "qemu",
@@ -78,6 +78,7 @@ SPEC: dict[str, Any] = {
             "disk": {"size": "2MiB"},
             "disks": [
                 {"name": "data", "size": "1MiB"},
+                {"name": "more", "size": "1MiB"},
                 {"name": "there", "existing": f"{HOST_DISKS}/there"},
                 {"name": "packed", "existing": f"{HOST_DISKS}/packed", "format": "raw"},
                 {"name": "read", "existing": f"{HOST_DISKS}/read"},
@@ -89,6 +90,7 @@ SPEC: dict[str, Any] = {
             "image": "tiny",
             "memory": "64MiB",
             "ready": "none",
+            "disk": {"size": "2MiB"},
             "ssh_keys": None,
         },
         "box": {
@@ -123,8 +125,8 @@ FILES: Mapping[str, bytes] = {
     "tiny.raw": tiny_disk(),
     "other.raw": tiny_disk(b"another image"),
     "kernel": tiny_disk(),
-    "one.iso": tiny_disk(b"one"),
-    "two.iso": tiny_disk(b"two"),
+    "one.iso": tiny_disk()[:-3] + b"one",
+    "two.iso": tiny_disk()[:-3] + b"two",
     "read/hello": b"",
     "source/hello": b"",
     "other.pub": f"{PUBLIC} other".encode(),
@@ -299,7 +301,6 @@ RESTART_TINY = (
     _to("cpu.pin", [0, 1], "cputune/vcpupin", needs="cpus"),
     _to("cpu.topology", {"cores": 2}, "cpu/topology[@cores='2']", needs="cpus"),
     _to("devices", [WATCHDOG], "devices/watchdog"),
-    _to("graphics.kind", "spice", "devices/graphics[@type='spice']", called="graphics"),
     _to("graphics.listen", "127.0.0.2", "devices/graphics/listen[@address='127.0.0.2']"),
     _to("graphics.tablet", True, "devices/input[@type='tablet']"),
     _to("graphics.video", "virtio", "devices/video/model[@type='virtio']"),
@@ -318,10 +319,7 @@ RESTART_TINY = (
 )
 RESTART_DISKS = (
     _to("disk.bus", "scsi", _disk("root", "target[@bus='scsi']")),
-    _to("disk.cache", "none", _disk("root", "driver[@cache='none']")),
-    _to("disk.io", "native", _disk("root", "driver[@io='native']"), needs="disk.cache"),
-    _to("disk.discard", False, _disk("root", "driver[@discard='ignore']")),
-    _to("disks.data.bus", "sata", _disk("data", "target[@bus='sata']")),
+    _to("disks.more.bus", "sata", _disk("more", "target[@bus='sata']")),
     _to("disks.data.cache", "writethrough", _disk("data", "driver[@cache='writethrough']")),
     _to("disks.data.io", "threads", _disk("data", "driver[@io='threads']")),
     _to("disks.data.discard", False, _disk("data", "driver[@discard='ignore']")),
@@ -333,12 +331,16 @@ RESTART_DISKS = (
     _to("disks.packed.format", "qcow2", _disk("packed", "driver[@type='qcow2']")),
     _to("disks.read.readonly", True, _disk("read", "readonly")),
     _to("disks.common.shared", True, _disk("common", "shareable")),
+    _to("graphics.kind", "spice", "devices/graphics[@type='spice']", called="graphics"),
     # the first folder; the running machine would have to give it back, too
     _to("folders", [READ], "devices/filesystem[driver/@type='virtiofs']", stays=True),
     _to("max", {"cpus": 2, "memory": "64MiB"}, "vcpu[. = '2']"),
 )
-#: What keeps a machine without a system from booting at all.
+#: The last three keep a machine without a system from booting at all.
 RESTART_BOOTS = (
+    _to("disk.cache", "none", _disk("root", "driver[@cache='none']")),
+    _to("disk.io", "native", _disk("root", "driver[@io='native']"), needs="disk.cache"),
+    _to("disk.discard", False, _disk("root", "driver[@discard='ignore']")),
     _to("firmware", "uefi", "os/loader"),
     _to("kernel", {"path": "kernel", "cmdline": "one"}, "os/cmdline[. = 'one']"),
     _to("template", "qemu.xml.j2", "devices/watchdog"),

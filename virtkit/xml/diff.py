@@ -81,6 +81,8 @@ _IDENTITIES = {
 }
 #: Elements that only hold others together, and may hold somebody else's.
 _GROUPS = {"dns"}
+#: Attributes that libvirt has a second time in a child, where it must be the same.
+_TWICE = {("graphics", "listen"): ("listen", "address")}
 #: Attributes that distinguish further, where we set them; libvirt may choose them itself.
 _ALSO = {"input": ("bus",), "controller": ("type",)}
 
@@ -232,6 +234,8 @@ def _left_over(
 def _take_out(before: etree._Element, wanted: etree._Element, current: etree._Element) -> None:
     for key, _ in _attributes(before):
         if key not in wanted.attrib and key in current.attrib and _same(before, current, key):
+            if (twin := _twin(current, key)) is not None:
+                current.remove(twin[0])
             del current.attrib[key]
             if (unit := _unit_of(current, key)) is not None:
                 current.attrib.pop(unit, "")
@@ -263,6 +267,8 @@ def _put_in(wanted: etree._Element, current: etree._Element) -> None:
         _put_unit(wanted, current, "")
     for key, value in _attributes(wanted):
         if not _same(wanted, current, key):
+            if (twin := _twin(current, key)) is not None:
+                twin[0].set(twin[1], value)
             current.set(key, value)
             _put_unit(wanted, current, key)
     for mine, theirs in list(_pairs(wanted, current)):
@@ -270,6 +276,13 @@ def _put_in(wanted: etree._Element, current: etree._Element) -> None:
             current.append(copy.deepcopy(mine))
         else:
             _put_in(mine, theirs)
+
+
+def _twin(element: etree._Element, key: str) -> tuple[etree._Element, str] | None:
+    """The child, and its attribute, in which libvirt has an attribute a second time."""
+    tag, name = _TWICE.get((str(element.tag), key), ("", ""))
+    child = element.find(tag) if tag else None
+    return (child, name) if child is not None and child.get(name) == element.get(key) else None
 
 
 def _put_unit(wanted: etree._Element, current: etree._Element, key: str) -> None:

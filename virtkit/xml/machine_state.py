@@ -1,7 +1,7 @@
-"""What libvirt keeps beside a domain, by what its XML asks for: firmware's variables, a TPM.
+"""What libvirt chooses for a domain, and keeps beside it: firmware's variables, a TPM, and more.
 
-Pure. libvirt makes both at a domain's first start and removes them as it undefines one that has
-them. So what the former machine had goes by a definition that still asks for it.
+Pure. libvirt makes these two at a domain's first start and removes them as it undefines one that
+has them. So what the former machine had goes by a definition that still asks for it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import copy
 
 from lxml import etree
 
+#: How much memory a video card has, in parts that not every model has.
+_VIDEO_MEMORY = frozenset({"ram", "vram", "vram64", "vgamem"})
 _TPM = "devices/tpm/backend[@type='emulator']"
 
 
@@ -60,16 +62,41 @@ def _remove(parent: etree._Element, tag: str) -> None:
 
 
 def forget_chosen(before: etree._Element, wanted: etree._Element, current: etree._Element) -> None:
-    """Takes from a definition the files that libvirt chose for firmware that it no longer has.
+    """Takes from a definition what libvirt chose for a part of the machine that is another now: the
+    files of firmware, the memory of a video card, who plays the sound.
 
     Args:
         before: what was rendered last time.
         wanted: what is rendered now.
         current: the definition, which is changed.
     """
+    _forget_firmware(before, wanted, current)
+    if _video(before) != _video(wanted):
+        for model in current.iterfind("devices/video/model"):
+            for name in _VIDEO_MEMORY & {*map(str, model.attrib)}:
+                del model.attrib[name]
+    if _displays(before) != _displays(wanted):
+        devices = current.find("devices")
+        for audio in devices.findall("audio") if devices is not None else ():
+            chosen = {*audio.attrib} <= {"id", "type"} and audio.get("type") in ("none", "spice")
+            if devices is not None and chosen and not len(audio):
+                devices.remove(audio)
+
+
+def _forget_firmware(
+    before: etree._Element, wanted: etree._Element, current: etree._Element
+) -> None:
     if firmware(before) == firmware(wanted):
         return
     os = current.find("os")
     for tag in ("loader", "nvram"):
         if os is not None and wanted.find(f"os/{tag}") is None:
             _remove(os, tag)
+
+
+def _video(root: etree._Element) -> list[str]:
+    return [each.get("type", "") for each in root.iterfind("devices/video/model")]
+
+
+def _displays(root: etree._Element) -> list[str]:
+    return [each.get("type", "") for each in root.iterfind("devices/graphics")]

@@ -88,3 +88,44 @@ def test_files_that_libvirt_chose_go_with_their_firmware(
     assert (merged.find("os/loader") is not None) == kept
     expected = {True: "/chosen", False: "/mine" if "/mine" in wanted else None}
     assert merged.findtext("os/nvram") == expected[kept]
+
+
+VNC = '<graphics type="vnc" listen="127.0.0.1"/>'
+SPICE = VNC.replace("vnc", "spice")
+
+
+def display(devices: str) -> tree.etree._Element:
+    return domain(f"<devices>{devices}</devices>")
+
+
+def merged_display(before: str, wanted: str, current: str) -> str:
+    answer = diff.merged(display(before), display(wanted), display(current)).find("devices")
+    assert answer is not None
+    return "".join(tree.etree.tostring(each, encoding="unicode") for each in answer)
+
+
+def test_the_memory_of_a_video_card_goes_with_its_model() -> None:
+    """Else libvirt refuses the definition: no other card has a qxl's."""
+    before = '<video><model type="qxl"/></video>'
+    current = '<video><model type="qxl" ram="65536" vgamem="16384" heads="1"/></video>'
+    after = before.replace("qxl", "vga")
+    assert merged_display(before, after, current) == (
+        '<video><model type="vga" heads="1"/></video>'
+    )
+    assert merged_display(before, before, current) == current
+
+
+def test_who_plays_the_sound_goes_with_the_display() -> None:
+    """A guest that had none before would be silent on SPICE, too."""
+    chosen, own = '<audio id="1" type="none"/>', '<audio id="1" type="alsa"/>'
+    assert merged_display(VNC, SPICE, VNC + chosen) == SPICE
+    assert merged_display(VNC, SPICE, VNC + own) == own + SPICE, "somebody else chose it"
+    assert merged_display(VNC, VNC, VNC + chosen) == VNC + chosen
+
+
+def test_a_displays_address_is_the_same_wherever_libvirt_has_it() -> None:
+    child = '<listen type="address" address="127.0.0.1"/>'
+    current, new = VNC.replace("/>", f">{child}</graphics>"), VNC.replace("0.0.1", "0.0.2")
+    assert merged_display(VNC, new, current) == current.replace("0.0.1", "0.0.2")
+    without = '<graphics type="vnc"/>'
+    assert merged_display(VNC, without, current) == without
