@@ -497,6 +497,12 @@ def test_qemu_is_stopped_by_a_signal(lab: Lab) -> None:
     assert "SIGSTOP" in lab.status("deaf")["why"]
     assert lab.virtkit("restart", "deaf", "--no-wait", "--timeout", "1").elapsed < 60
     assert lab.status("deaf")["state"] == "running"
+    with lab.starts("stop", "deaf", "--timeout", "20") as stop:
+        time.sleep(4)  # it takes the first question
+        os.kill(process("fault-deaf"), signal.SIGSTOP)
+        _, said = stop.communicate(timeout=120)
+    assert "it did not shut down in 20 s: it was forced off" in said, "it had all of its time"
+    lab.virtkit("start", "deaf", "--no-wait")
     os.kill(process("fault-deaf"), signal.SIGSTOP)
     assert lab.virtkit("down").elapsed < 60
 

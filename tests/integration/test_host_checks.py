@@ -151,7 +151,7 @@ SECRET = (
 @pytest.mark.parametrize(
     ("device", "words"),
     [
-        ("<tpm model='tpm-crb'><backend type='emulator'/></tpm>", "TPM"),
+        ("<tpm model='tpm-spapr'><backend type='emulator'/></tpm>", "TPM"),
         (DISK.format(kind="file", more=FILE, dev="hda", bus="ide"), "IDE controllers"),
         (DISK.format(kind="file", more=FILE, dev="vda", bus="virtio"), "target 'vda' duplicated"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 
 from virtkit.drivers import Driver, Stop
 from virtkit.errors import VirtkitError
@@ -82,13 +83,15 @@ def _wait_stopped(
     host: Host, driver: Driver, name: str, way: Stop, share: float, progress: Progress
 ) -> bool:
     """Whether a guest that was asked stops within ``share`` seconds. It is asked again and again:
-    it may not have been able to hear it yet."""
+    it may not have been able to hear it yet. Its hypervisor process took the first question, so
+    where it does not take another one, it or its host is busy with the shutdown."""
     end = time.monotonic() + share
     while (remaining := end - time.monotonic()) > 0:
         if host.domains.wait_stopped(driver, name, min(remaining, _ASK_INTERVAL), progress.sleep):
             return True
         if remaining > _ASK_INTERVAL:
-            _ask(host, driver, name, way, min(remaining, _ASK_TIMEOUT))
+            with suppress(HypervisorUnresponsive):
+                _ask(host, driver, name, way, min(remaining, _ASK_TIMEOUT))
     return False
 
 

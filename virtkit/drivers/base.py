@@ -133,6 +133,8 @@ class Driver:
         max_mtu: the largest that a card can have at all; 0 for any.
         folders: the host's folders that its container sees, read-only, in a root that is empty.
         programs: files on the host that it runs, and the Debian package that contains each.
+        start_limit: seconds that the hypervisor gives its own programs while a guest starts, where
+            no setting changes that; 0 where it has no such limit.
         timeout_factor: factor on the default ready timeout.
         caveats: what its users should know, plainly.
         check: why a host can't run it; empty where it can.
@@ -190,6 +192,7 @@ class Driver:
     on_cards: bool = True
     folders: tuple[str, ...] = ()
     programs: Mapping[str, str] = field(default_factory=dict)
+    start_limit: float = 0.0
     timeout_factor: float = 1.0
     caveats: tuple[str, ...] = ()
     check: Callable[[HostFacts], list[Blocker]]

@@ -84,6 +84,7 @@ XEN_PV = Driver(
     on_cards=False,
     limited_to_host_cpus=True,  # libxlDomainSetVcpusFlags refuses more
     serial_start=True,  # libxl gives each device's hotplug script ten seconds, however busy a host
+    start_limit=10.0,
     boot_args="console=hvc0",
     timeout_factor=2.0,
     caveats=("libvirt has no snapshots, statistics or guest agent for Xen",),

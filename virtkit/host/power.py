@@ -14,6 +14,8 @@ from virtkit.xml import tree
 
 #: How often a container's start, or its end, is tried; seconds between two tries to end it.
 _ATTEMPTS, _AGAIN = 20, 0.25
+#: How often a start is tried that fails by the hypervisor's own time limit.
+_SLOW_ATTEMPTS = 3
 #: What libvirt says where a guest does not start and another try works. A container's loop device
 #: that it found free is taken, or the cgroup that it made is gone; both were seen on busy machines,
 #: the second where libvirt wrote to the cgroup and where it read from it. The kernel says "No such
@@ -53,17 +55,22 @@ def create(domain: libvirt.virDomain, driver: Driver, sockets: Callable[[], str]
 
     libvirt finds a free loop device for a container and then takes it, in two steps: where two
     containers start at once, one finds it taken and has to look again. A container that libvirt
-    would not see end starts again, too, and one whose cgroup went while it was made.
+    would not see end starts again, too, and one whose cgroup went while it was made. And libxl
+    gives up on its own scripts where a busy host takes longer for them than it grants: what they
+    began is removed, and the next try finds the host less busy, or another guest's start over.
 
     Args:
         sockets: reads the host's /proc/net/unix.
     """
     for attempt in range(_ATTEMPTS):
         last = attempt == _ATTEMPTS - 1
+        began = time.monotonic()
         try:
             domain.create()
         except libvirt.libvirtError as error:
-            if last or not is_transient(error.get_error_message() or ""):
+            slow = 0 < driver.start_limit <= time.monotonic() - began
+            again = slow and attempt < _SLOW_ATTEMPTS - 1
+            if last or not (again or is_transient(error.get_error_message() or "")):
                 raise
             time.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - so that they don't meet again
         else:

@@ -1,13 +1,17 @@
-"""What is known of a domain without asking libvirt."""
+"""What is known of a domain without asking libvirt, and when a start is tried again."""
 
 from __future__ import annotations
 
 import socket
+import time
+from dataclasses import replace
 from pathlib import Path
 
+import libvirt
 import pytest
 
-from virtkit.host.power import is_transient, unconnected
+from virtkit.drivers.xen import XEN_PV
+from virtkit.host.power import create, is_transient, unconnected
 
 SOCKETS = Path("/proc/net/unix")
 
@@ -48,3 +52,18 @@ TIMED_OUT = "Timed out during operation: cannot acquire state change lock"
 )
 def test_which_failed_starts_may_be_tried_again(message: str, again: bool) -> None:
     assert is_transient(message) is again
+
+
+def test_a_start_that_failed_late_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its hypervisor has a time limit of its own; where it has none, an error is one."""
+    domain = libvirt.open("test:///default").lookupByName("test")
+    monkeypatch.setattr(time, "sleep", lambda _: domain.destroy())  # it is free meanwhile
+    with pytest.raises(libvirt.libvirtError, match="already running"):
+        create(domain, replace(XEN_PV, start_limit=0.0), str)
+    create(domain, replace(XEN_PV, start_limit=1e-9), str)
+    assert domain.isActive()
+    with pytest.raises(libvirt.libvirtError, match="already running"):
+        create(domain, replace(XEN_PV, start_limit=60.0), str)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    with pytest.raises(libvirt.libvirtError, match="already running"):
+        create(domain, replace(XEN_PV, start_limit=1e-9), str)
