@@ -60,10 +60,7 @@ while :; do sleep 1000; done
 #:   2: lodsb; test al, al; jz 3f; out dx, al; jmp 2b
 #:   3: ecx = 0x200000
 #:   4: dec ecx; jnz 4b; jmp 1b
-SECTOR = bytes.fromhex(
-    "fafc31c08ed88ed0bc007cbe257cbaf803ac84c07403eeebf866b9000020006649"
-    "75fcebe6"
-)
+SECTOR = bytes.fromhex("fafc31c08ed88ed0bc007cbe257cbaf803ac84c07403eeebf866b900002000664975fcebe6")
 
 
 def bios_disk() -> bytes:
@@ -90,14 +87,17 @@ def grub_disk(folder: Path) -> bytes:
 def debian_disk(lab: XenLab, name: str, root: str) -> None:
     """A disk of the host's with the system of the tests' image, its kernel, and `LOOK`."""
     config = GRUB.format(
-        kernel="/boot/own-kernel", words=f"root={root} ro init=/look", initrd="initrd /boot/own-initrd"
+        kernel="/boot/own-kernel",
+        words=f"root={root} ro init=/look",
+        initrd="initrd /boot/own-initrd",
     )
     steps = "cd /boot\nwrite $base.kernel own-kernel\nwrite $base.initrd own-initrd\nmkdir grub\n"
     steps += "cd grub\nrm grub.cfg\nwrite /tmp/grub.cfg grub.cfg\ncd /\nwrite /tmp/look look\n"
     steps += "sif look mode 0100755\n"
     lab.run_on_host(
         f"set -e; mkdir -p {OWN}; base=$(echo {POOL}/*.kernel); base=${{base%.kernel}}\n"
-        f"printf %s {shlex.quote(config)} >/tmp/grub.cfg; printf %s {shlex.quote(LOOK)} >/tmp/look\n"
+        f"printf %s {shlex.quote(config)} >/tmp/grub.cfg\n"
+        f"printf %s {shlex.quote(LOOK)} >/tmp/look\n"
         f"cp --reflink=auto $base.root {OWN}/{name}\n"
         f"debugfs -w -f /dev/stdin {OWN}/{name} >/tmp/debugfs 2>&1 <<STEPS\n{steps}STEPS\n"
         f"debugfs -R 'stat /boot/own-initrd' {OWN}/{name} | grep -q regular"
