@@ -231,12 +231,15 @@ class DriftCheck:
             return f"cdroms.{number}" if number else ""
         if disk.tag != "disk":
             return ""
-        current = (each for each in self._guest.disks if each.volume.content == "existing")
+        current = [each for each in self._guest.disks if each.volume.content == "existing"]
         known = [(each.target, each.name) for each in self._record.existing]
         known += [(each.target, each.name) for each in current]
         target = disk.find("target")
         if not serial and target is not None:  # Xen's disks have none
-            serial = dict(known).get(target.get("dev", ""), "")
+            paths = {each.path: each.name for each in self._record.existing}
+            paths |= {each.volume.key: each.name for each in current}
+            by_target = dict(known).get(target.get("dev", ""), "")
+            serial = paths.get(_source(disk), by_target)
         if serial not in {name for _, name in known}:
             return ""
         return "disk" if serial == "root" else f"disks.{serial}"
