@@ -57,6 +57,10 @@ class Bus:
 VIRTIO: Mapping[str, Bus] = {"virtio": Bus("vd", "/dev/disk/by-id/virtio-{name}")}
 
 
+#: Why most types can't have ``disks.partition``.
+WHOLE_DISKS = "only Xen's paravirtualized guests see a disk as a partition of one"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Driver:
     """One guest type.
@@ -126,6 +130,8 @@ class Driver:
         tb_cache: MiB for translated code, where the hypervisor translates.
         pcie_ports: PCI Express ports, taken or free for devices that are plugged in.
         boot_args: arguments of a built image's kernel (or init), beside the root.
+        loader: the program that finds a kernel on its first disk, run on the host, by the word that
+            the hypervisor knows; empty where the guest boots by itself, or not from disks.
         capabilities: what a container that is not privileged keeps.
         card_mtu: bytes of the largest packet of a card to which libvirt's hook gave no other MTU;
             0 where libvirt itself gives cards theirs.
@@ -186,6 +192,7 @@ class Driver:
     tb_cache: int = 0
     pcie_ports: int = 0
     boot_args: str = ""
+    loader: str = ""
     capabilities: tuple[str, ...] = ()
     card_mtu: int = 0
     max_mtu: int = 0

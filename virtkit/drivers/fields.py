@@ -93,7 +93,9 @@ FIELDS: Mapping[str, Field] = {
     "cdroms": Field(effect="restart", sparse=True),
     "cdroms.disc": Field(effect="live", action="change_discs", in_device="source"),
     "cloud_init": Field(effect="recreate"),
-    "console": Field(effect="restart"),
+    "console": Field(
+        effect="restart", xml_paths=("devices/console", "devices/serial"), beside=("kernel",)
+    ),
     "cpus": Field(
         effect="restart",
         action="set_cpus",
@@ -125,6 +127,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     "disks.existing": Field(effect="restart", traceless=True, sparse=True),
     "disks.format": Field(effect="restart", traceless=True, sparse=True),
+    "disks.partition": Field(effect="restart", traceless=True, sparse=True),
     "disks.readonly": Field(effect="restart", in_device="readonly", traceless=True, sparse=True),
     "disks.shared": Field(effect="restart", in_device="shareable", traceless=True, sparse=True),
     "disks.io": Field(effect="restart", in_device="driver/@io", traceless=True, sparse=True),
@@ -157,7 +160,7 @@ FIELDS: Mapping[str, Field] = {
     "image": Field(effect="recreate"),
     "kernel": Field(  # another content of its files leaves no trace
         effect="restart",
-        xml_paths=("os/boot", "os/kernel", "os/initrd", "os/cmdline"),
+        xml_paths=("bootloader", "os/boot", "os/kernel", "os/initrd", "os/cmdline"),
         beside=("boot", "cdroms"),
         traceless=True,
     ),

@@ -1,6 +1,6 @@
 """Full virtualization by emulation (hosted model): QEMU without hardware support."""
 
-from virtkit.drivers.base import VIRTIO, Bus, Driver, connected
+from virtkit.drivers.base import VIRTIO, WHOLE_DISKS, Bus, Driver, connected
 
 QEMU = Driver(
     type="qemu",
@@ -39,7 +39,10 @@ QEMU = Driver(
         "disks.size": "live",
         "disks.mount": "live",
     },
-    unsupported={"privileged": "a virtual machine has its own kernel; only containers have this"},
+    unsupported={
+        "privileged": "a virtual machine has its own kernel; only containers have this",
+        "disks.partition": WHOLE_DISKS,
+    },
     folders_by="virtiofs",
     host_devices=("pci", "usb"),
     # the oldest model that distributions of today start on (x86-64-v2); `maximum` has AVX, and

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from virtkit.drivers.base import Blocker, Bus, connected, installed
+from virtkit.drivers.base import WHOLE_DISKS, Blocker, Bus, connected, installed
 from virtkit.drivers.lxc import LXC
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ UML = replace(
             ("disks.bus", "disks.cache", "disks.discard", "disks.io"),
             "User-Mode Linux opens its disks by itself, and on no bus",
         ),
+        "disks.partition": WHOLE_DISKS,
         "disks.shared": "User-Mode Linux opens its disks for itself alone",
         "host_devices": "its kernel is a program, which has no drivers for them",
         "privileged": "it has its own kernel; only containers have this",

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from virtkit.facts import HostFacts
 
 _OWN_KERNEL = "a virtual machine has its own kernel; only containers have this"
-_FIRMWARE = "virtkit has Xen load the kernel itself"
+_NO_FIRMWARE = "Xen loads its kernel, from the host or by pygrub from its first disk"
+_ON_QEMU = "virtkit has Windows on QEMU and KVM alone"
 _CONNECTED = connected("xen", "xen-system-amd64 libvirt-daemon-system libvirt-daemon-driver-xen")
 
 
@@ -57,7 +58,7 @@ XEN_PV = Driver(
     },
     unsupported={
         "privileged": _OWN_KERNEL,
-        "firmware": _FIRMWARE,
+        "firmware": _NO_FIRMWARE,
         **dict.fromkeys(
             ("disks.bus", "disks.cache", "disks.discard", "disks.io"),
             "libxl gives guests Xen's own disks, and takes none of this",
@@ -67,17 +68,15 @@ XEN_PV = Driver(
             "Xen's guests see the host's processor",
         ),
         **dict.fromkeys(("networks.model", "networks.queues"), "guests have Xen's own card"),
-        "boot": _FIRMWARE,
+        "boot": _NO_FIRMWARE,
         "cdroms": "virtkit gives Xen's guests Xen's own disks and no drives",
         "folders": "libxl gives guests none of the host's folders",
         "host_devices": "virtkit gives Xen's guests none of the host's devices",
-        "system": _FIRMWARE,
+        "system": _ON_QEMU,
         "tpm": "libvirt gives Xen's guests no emulated TPM",
         "sound": "virtkit gives Xen's guests no sound card",
         "graphics": "virtkit gives Xen's guests a console and no display",
     },
-    images=("built",),
-    other_images="Xen is given the kernel that lies beside an image, and this one has none",
     buses={"xen": Bus("xvd", "/dev/{target}")},
     card_mtu=1500,
     max_mtu=1500,  # libxl leaves the host's end of a card as it is
@@ -86,6 +85,7 @@ XEN_PV = Driver(
     serial_start=True,  # libxl gives each device's hotplug script ten seconds, however busy a host
     start_limit=10.0,
     boot_args="console=hvc0",
+    loader="pygrub",
     timeout_factor=2.0,
     caveats=("libvirt has no snapshots, statistics or guest agent for Xen",),
     check=_check("xenpv", "paravirtualized"),
@@ -106,6 +106,15 @@ XEN_HVM = replace(
     virtualization="full virtualization on the Xen hypervisor",
     os_type="hvm",
     template="xen-hvm.xml.j2",
+    loader="",
+    unsupported={
+        **XEN_PV.unsupported,
+        "firmware": "virtkit gives Xen's fully virtualized guests a BIOS",
+        "boot": "it boots from its first disk",
+        "disks.partition": "its BIOS sees whole disks",
+        # libxl would show it as an IDE disk, too, and refuses to start such a guest
+        "disks.readonly": "its QEMU shows the first four disks as IDE disks, which can be written",
+    },
     timeout_factor=4.0,
     check=_check("xenfv", "fully virtualized (HVM)"),
 )

@@ -29,6 +29,7 @@ echo; echo @scripts; for each in {" ".join(_NEEDED_SCRIPTS)}; do
     [ -x {_SCRIPTS}/$each ] || echo "$each"
 done
 echo @emulator; ls -L {_EMULATOR} {_DEBIAN_EMULATOR} 2>/dev/null
+echo @images; command -v qemu-img
 """
 
 
@@ -95,6 +96,10 @@ def parse(output: str) -> Iterator[tuple[str, bool | None, str, str]]:
         else "XENCONSOLED_ARGS=--log=guest in /etc/default/xen, then restart Xen's service",
     )
     yield from _emulator(parts.get("emulator", []))
+    converts = bool(parts.get("images"))
+    what = "qemu-img makes root disks of qcow2 images" if converts else "raw ones only: no qemu-img"
+    cure = "" if converts else "sudo apt-get install qemu-utils"
+    yield "disk images", converts or None, what, cure
 
 
 def _capabilities(caps: list[str]) -> Iterator[tuple[str, bool | None, str, str]]:

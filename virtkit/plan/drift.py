@@ -204,7 +204,7 @@ class DriftCheck:
             return _with_part(f"networks.{self._network(device)}", place_in_device)
         if field := self._by_serial(device):
             moves = not field.startswith("cdroms") and self._moves(_source(device))
-            return f"{field}.bus" if moves else _with_part(field, place_in_device)
+            return f"{field}.{self._place}" if moves else _with_part(field, place_in_device)
         if "backingStore" in diff.split_path(path):
             return ""  # a disk's backing file, and not what is on it
         source = device.find("source")
@@ -212,7 +212,7 @@ class DriftCheck:
         name = path.rpartition("/")[2]
         if device.tag == "disk" and self._moves(path):
             own = name.removeprefix(f"{self._guest.domain}-")
-            return "disk.bus" if own in ("root", "seed") else f"disks.{own}.bus"
+            return f"{'disk' if own in ('root', 'seed') else f'disks.{own}'}.{self._place}"
         disk = name.removeprefix(f"{self._guest.domain}-")
         if device.tag not in ("disk", "filesystem") or disk == name:
             return ""
@@ -231,12 +231,15 @@ class DriftCheck:
             return f"cdroms.{number}" if number else ""
         if disk.tag != "disk":
             return ""
-        current = (each for each in self._guest.disks if each.volume.content == "existing")
+        current = [each for each in self._guest.disks if each.volume.content == "existing"]
         known = [(each.target, each.name) for each in self._record.existing]
         known += [(each.target, each.name) for each in current]
         target = disk.find("target")
         if not serial and target is not None:  # Xen's disks have none
-            serial = dict(known).get(target.get("dev", ""), "")
+            paths = {each.path: each.name for each in self._record.existing}
+            paths |= {each.volume.key: each.name for each in current}
+            by_target = dict(known).get(target.get("dev", ""), "")
+            serial = paths.get(_source(disk), by_target)
         if serial not in {name for _, name in known}:
             return ""
         return "disk" if serial == "root" else f"disks.{serial}"
@@ -259,8 +262,14 @@ class DriftCheck:
             or (bool(left) and target.startswith(f"{places}/"))
         )
 
+    @property
+    def _place(self) -> str:
+        """The part of a disk that says where the guest has it."""
+        return "partition" if "disks.bus" in self._guest.driver.unsupported else "bus"
+
     def _moves(self, volume: str) -> bool:
-        """Whether the running guest has a disk on another bus than it should."""
+        """Whether the running guest has a disk at another place than it should: on another bus, or
+        as another partition."""
         targets = {diff.disk_target(e, volume) for e in (self._wanted, self._live) if e is not None}
         return len(targets - {""}) > 1
 

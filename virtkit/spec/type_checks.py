@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from virtkit.drivers import AUTO, DRIVERS, Driver
+from virtkit.spec import partitions
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
 from virtkit.spec.imported import known_image
@@ -69,6 +70,8 @@ def check(entry: Entry, draft: Draft, problems: Problems) -> None:
         _on_cards(entry, draft, driver, problems)
         _cpu_mode(entry, driver, problems)
         _threads(entry, driver, problems)
+        if "disks.partition" not in driver.unsupported:
+            partitions.check(entry, problems)
         if image is not None:
             _image_kind(entry, image, driver, problems)
         elif name == NO_IMAGE:
@@ -81,14 +84,20 @@ def check(entry: Entry, draft: Draft, problems: Problems) -> None:
 
 
 def _no_image(entry: Entry, driver: Driver, problems: Problems) -> None:
-    """A type that nobody can install a system on."""
+    """A type that nobody can install a system on, for a guest that has none."""
     boots = entry.fields.kernel is not None and "kernel" not in driver.unsupported
-    if boots or "disk" in driver.images:
+    installs = "disk" in driver.images and "boot" not in driver.unsupported
+    has_system = "disk" in driver.images and entry.fields.disk.existing is not None
+    if boots or installs or has_system or "disk" in entry.invalid:
         return
+    other, why = "choose another type", f"it has none; {driver.other_images}"
+    if "disk" in driver.images:
+        other = "a disk that has a system (`disk: {existing: …}`)"
+        why = f"nothing can install a system on its disk; {driver.unsupported['boot']}"
     problem = Problem(
         f"a guest of type {entry.fields.type} needs an image",
-        why=f"it has none; {driver.other_images} (guest {quote(entry.base)})",
-        cure="name an image with `build:`, or choose another type",
+        why=f"{why} (guest {quote(entry.base)})",
+        cure=f"name an image with `build:`, or {other}",
     )
     problems.at(entry.node, ("image",), problem)
 

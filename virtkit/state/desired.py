@@ -292,6 +292,11 @@ class Guest:
         return volumes.disks(self)
 
     @property
+    def has_partitions(self) -> bool:
+        """Whether it sees disks as partitions of its first one."""
+        return any(each.partition for each in (self.spec.disk, *self.spec.disks))
+
+    @property
     def filesystems(self) -> tuple[Filesystem, ...]:
         """A container's file systems, and the folders of the host that one with disks sees."""
         return volumes.filesystems(self)

@@ -190,12 +190,9 @@ def _disk(guest: Guest, volume: Volume, taken: set[str]) -> DiskTarget:
     if volume.role == "cdrom":
         name = volume.name.removeprefix(f"{guest.domain}-")
         bus = guest.driver.drive_buses[-1 if guest.image.entry.build else 0]
-    prefix = guest.driver.buses[bus].prefix
-    target = guest.targets.get(volume.name, "")
-    if not target.startswith(prefix):  # another type's devices have other names, another bus's too
-        target = next(each for each in _targets(prefix) if each not in taken)
-    taken.add(target)
     fixed = volume.role in ("seed", "cdrom")
+    target = _target(guest, volume, bus, 0 if fixed else wanted.partition or 0, taken)
+    taken.add(target)
     return DiskTarget(
         name,
         target,
@@ -208,8 +205,24 @@ def _disk(guest: Guest, volume: Volume, taken: set[str]) -> DiskTarget:
     )
 
 
-def _order(disk: DiskTarget) -> tuple[int, str]:
-    return len(disk.target), disk.target
+def _target(guest: Guest, volume: Volume, bus: str, partition: int, taken: set[str]) -> str:
+    """The name of a volume's device: as it was, unless that is another bus's or another type's."""
+    prefix = guest.driver.buses[bus].prefix
+    whole = f"{prefix}a"  # the disk that partitions are of is none itself
+    if partition:
+        return f"{whole}{partition}"
+    hidden = {whole} if guest.has_partitions else set()
+    target = guest.targets.get(volume.name, "")
+    if target.startswith(prefix) and target not in hidden and not target[-1].isdigit():
+        return target
+    return next(each for each in _targets(prefix) if each not in taken | hidden)
+
+
+def _order(disk: DiskTarget) -> tuple[int, str, bool, int]:
+    """By their names; of a disk's partitions the root first, where a boot loader looks."""
+    whole = disk.target.rstrip(string.digits)
+    number = int(disk.target.removeprefix(whole) or 0)
+    return len(whole), whole, disk.volume.role != "root", number
 
 
 def _targets(prefix: str) -> Iterator[str]:

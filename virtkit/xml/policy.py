@@ -27,6 +27,7 @@ _REACHING = {
     "hostdev": "hostdev",
     "emulator": "emulator",
     "bootloader": "emulator",  # it is run on the host, too
+    "bootloader_args": "emulator",  # which name files that it writes
     "seclabel": "emulator",  # whom the emulator runs as, and whether it is confined
     "script": "host-paths",
     "downscript": "host-paths",
@@ -101,7 +102,7 @@ def check(guest: Guest, root: etree._Element) -> None:
     shared = {guest.files.root, guest.files.kernel, guest.files.initrd}
     shared |= {each.source for each in guest.filesystems if each.readonly}
     host_cards = {each.source for each in guest.interfaces if each.kind == "direct"}
-    _refuse(guest, reaches(root, own, shared, host_cards), where)
+    _refuse(guest, reaches(root, own, shared, host_cards, guest.driver.loader), where)
 
 
 def _check_confined(guest: Guest, root: etree._Element, where: str) -> None:
@@ -161,6 +162,7 @@ def reaches(
     own: Collection[str],
     image: Collection[str] = (),
     host_cards: Collection[str] = (),
+    loader: str = "",
 ) -> dict[str, str]:
     """What in a domain's XML reaches the host: each value that ``allow:`` needs, with an example.
 
@@ -168,13 +170,14 @@ def reaches(
         own: paths on the host that are the guest's own.
         image: paths that it shares with others, to read only.
         host_cards: the host's network cards that its networks are on (mode macvtap).
+        loader: the boot loader that its type has itself.
     """
     reached: dict[str, str] = {}
     for element in tree.outside_metadata(root):
         tag, name = tree.local_name(element), etree.QName(element)
         if name.namespace and name.namespace.startswith(_FOREIGN):
             reached.setdefault("commandline", tag)
-        elif tag in _REACHING:
+        elif tag in _REACHING and not _is_own_loader(element, loader):
             reached.setdefault(_REACHING[tag], f"<{tag}>")
         for key, value in tree.attributes(element):
             if value in _HOSTDEVS.get((tag, key), ()) and not _is_on_host_card(element, host_cards):
@@ -190,6 +193,12 @@ def reaches(
             if path not in allowed:
                 reached.setdefault("host-paths", path)
     return reached
+
+
+def _is_own_loader(element: etree._Element, loader: str) -> bool:
+    """Whether an element names the boot loader of the guest's type, and nothing else."""
+    is_one = bool(loader) and tree.local_name(element) == "bootloader"
+    return is_one and element.text == loader and len(element) == 0
 
 
 def _is_on_host_card(element: etree._Element, host_cards: Collection[str]) -> bool:

@@ -18,6 +18,8 @@ free_memory            : 1250
 @scripts
 @emulator
 /usr/lib/xen/bin/qemu-system-i386
+@images
+/usr/bin/qemu-img
 """
 
 
@@ -42,6 +44,7 @@ def test_a_host_that_is_well_needs_no_cure() -> None:
         (" --log=guest", "", "console logs", "XENCONSOLED_ARGS"),
         ("/usr/lib/xen/bin/", "/usr/libexec/xen-", "emulator", "as root: mkdir"),
         ("/usr/lib/xen/bin/qemu-system-i386", "", "emulator", "qemu-system-xen"),
+        ("/usr/bin/qemu-img", "", "disk images", "qemu-utils"),
     ],
 )
 def test_what_is_missing_has_its_cure(old: str, new: str, name: str, words: str) -> None:

@@ -204,6 +204,25 @@ def test_a_disk_without_a_serial_is_told_by_its_target(world: World, key: str, v
     waits(on_xen, {"web": before}, {"web": after}, {f"disks.there.{key}"}, "web")
 
 
+def test_a_partition_is_told_as_such(world: World) -> None:
+    """Another one is another device to the guest, and the same disk."""
+    answers = {"connections": {"xen": ""}, "machines": {"xen": ["xenpv"]}}
+    facts = replace(world.facts, connections=samples.facts_of(answers).connections)
+    on_xen = replace(world, facts=facts)
+    swap = {"name": "swap", "existing": f"{HOST_DISKS}/there"}
+    data = {"name": "data", "size": "32MiB"}
+    guest: dict[str, Any] = {"type": "xen-pv", "networks": []}
+    whole = {**guest, "disks": [swap, data]}
+    parts = {
+        **guest,
+        "disk": {"partition": 2},
+        "disks": [{**swap, "partition": 1}, {**data, "partition": 3}],
+    }
+    names = {"disk.partition", "disks.swap.partition", "disks.data.partition"}
+    waits(on_xen, {"web": whole}, {"web": parts}, names, "web")
+    waits(on_xen, {"web": parts}, {"web": whole}, names, "web")
+
+
 def waits(
     world: World,
     before: Mapping[str, Any],

@@ -71,6 +71,10 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
                 ("shared", around % "existing: /dev/vg/data, shared: true"),
             )
         },
+        "disk.partition": "type: xen-pv, image: none, disk: {existing: /dev/vg/root, partition: 2}",
+        "disks.partition": (
+            "type: xen-pv, disk: {partition: 2}, disks: [{name: swap, size: 1GiB, partition: 1}]"
+        ),
         "cdroms": "cdroms: [./install.iso]",
         "boot": "image: none, cdroms: [./install.iso], boot: [cdrom, network]",
         "folders": "folders: [{source: ./src, target: /srv/src, readonly: true}]",

@@ -109,6 +109,7 @@ NS = "xmlns:x='http://libvirt.org/schemas/domain"
         ("<shmem name='x'/>", "host-paths"),
         ("<audio type='oss'/>", "hostdev"),
         ("<bootloader>pygrub</bootloader>", "emulator"),
+        ("<bootloader_args>--output=x</bootloader_args>", "emulator"),
     ],
 )
 def test_reaches(xml: str, permission: str) -> None:
@@ -532,3 +533,21 @@ def test_no_attribute_stands_there_twice(before: str, after: str) -> None:
     assert guest_xml(guest, text)
     with pytest.raises(RequestError, match="twice"):
         guest_xml(guest, text.replace(before, after))
+
+
+@pytest.mark.parametrize(
+    ("loader", "reached"),
+    [
+        ("<bootloader>pygrub</bootloader>", set()),
+        ("<bootloader>/usr/bin/pygrub</bootloader>", {"emulator", "host-paths"}),
+        ("<bootloader>pygrub<x/></bootloader>", {"emulator"}),
+        ("<bootloader>py<!-- -->grub</bootloader>", {"emulator"}),
+        ("<bootloader/>", {"emulator"}),
+        ("<bootloader>pygrub</bootloader><bootloader_args>-q</bootloader_args>", {"emulator"}),
+        ("<bootloader>pygrub</bootloader><bootloader>sh</bootloader>", {"emulator"}),
+    ],
+)
+def test_the_boot_loader_of_a_type_is_its_own(loader: str, reached: set[str]) -> None:
+    root = etree.fromstring(f"<domain>{loader}</domain>")
+    assert {*policy.reaches(root, (), loader="pygrub")} == reached
+    assert "emulator" in policy.reaches(root, ())

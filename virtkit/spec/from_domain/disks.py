@@ -138,6 +138,9 @@ def _options(reading: Reading, disk: etree._Element) -> dict[str, Any]:
     bus = take(target, "bus")
     if bus and bus != reading.default_bus:
         answer["bus"] = bus
+    place = re.fullmatch(r"xvda([1-9]|1[0-5])", target.get("dev", "") if target is not None else "")
+    if place is not None:
+        answer["partition"] = int(place[1])
     take_if(driver, "cache", "default")
     for key in ("cache", "io"):
         if text := take(driver, key):

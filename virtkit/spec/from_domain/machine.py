@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import Any, get_args
 
 from lxml import etree
@@ -190,7 +191,18 @@ def kernel(reading: Reading) -> dict[str, Any]:
     values = {key: take_text(os, tag) for key, tag in keys.items()}
     if os is not None and not values["path"]:
         drop(os, "kernel", "initrd")  # as Vagrant's provider writes them
+        _loader(reading, values["cmdline"])
     return {key: each for key, each in values.items() if each} if values["path"] else {}
+
+
+def _loader(reading: Reading, cmdline: str) -> None:
+    """The boot loader that the type has itself, for a system on the first disk."""
+    loader = reading.root.find("bootloader")
+    name = posixpath.basename((loader.text if loader is not None else "") or "")
+    if loader is not None and reading.driver is not None and name == reading.driver.loader:
+        take_text(loader)
+    if reading.driver is not None and cmdline not in ("", reading.driver.boot_args):
+        reading.notes.append(f"what its kernel is told beside the disk's own words: {cmdline}")
 
 
 def boot(reading: Reading) -> list[str] | None:

@@ -11,6 +11,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     StrictBool,
+    StrictInt,
     model_serializer,
     model_validator,
 )
@@ -68,6 +69,12 @@ class DiskDevice(Model):
         default=None,
         description="Whether several guests write to an existing disk, which needs a file system "
         "for that.",
+    )
+
+    partition: Annotated[StrictInt, Field(ge=1, le=15)] | None = Field(
+        default=None,
+        description="The guest sees the disk as this partition of its first disk (`xvda1`); its "
+        "root disk must be one, too.",
     )
 
     bus: Literal["virtio", "scsi", "sata", "ide"] | None = Field(
