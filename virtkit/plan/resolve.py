@@ -352,7 +352,7 @@ def _interface_addresses(
             if (address := decided_guest.addresses.get(macs[interface]))
         }
         dynamic = _dhcp_range(network, subnets[name])
-        named = {each for each in network.names.values() if ":" not in each}  # somebody's already
+        named = {ip for each in network.names.values() for ip in each if ":" not in ip}  # taken
         answer |= addresses.allocate(
             subnets[name], wanted, kept=kept, held=held | named, dynamic=dynamic
         )

@@ -157,7 +157,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "dns": "mode: bridge, bridge: br0, cidr: 10.21.0.0/24, dns: [10.21.0.53]",
         "existing": "existing: default",
         "mtu": "mtu: 9000",
-        "names": "names: {api: 10.20.0.5}",
+        "names": "names: {api: 10.20.0.5, etcd: [10.20.0.6, 10.20.0.7]}",
         "forward": "forward: {corp.test: 10.0.0.53}",
         "tftp": "tftp: ./pxe",
         "bootfile": "tftp: ./pxe, bootfile: pxelinux.0",
