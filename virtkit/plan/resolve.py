@@ -15,6 +15,7 @@ from virtkit.drivers.fields import FIELDS
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts
 from virtkit.plan import existing_disks, shared
+from virtkit.plan.host_abilities import bus_positions
 from virtkit.plan.interfaces import (
     interfaces_of,
     requested_networks,
@@ -242,7 +243,7 @@ def _guest_positions(spec: model.Spec, name: str) -> dict[str, str]:
         *("cpu", "tpm", "firmware", "system"),
     )
     plain = {key: spec.where(("guests", name, *filter(None, [key]))) for key in keys}
-    return plain | existing_disks.positions(spec, name)
+    return plain | existing_disks.positions(spec, name) | bus_positions(spec, name)
 
 
 def _uuid(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -> str:

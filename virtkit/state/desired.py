@@ -292,6 +292,19 @@ class Guest:
         return volumes.disks(self)
 
     @property
+    def needs_libvirt(self) -> int:
+        """The version of libvirt that takes its XML first, as 11005000 for 11.5.0; 0 where all do
+        that virtkit works with."""
+        return max((self.driver.buses[each.bus].since for each in self.disks), default=0)
+
+    @property
+    def own_controllers(self) -> range:
+        """The controllers of disks that have one each, from 0; one whose disk is gone stays empty,
+        as libvirt would put another in its place."""
+        numbers = [each.controller for each in self.disks if each.controller is not None]
+        return range(max(numbers, default=-1) + 1)
+
+    @property
     def filesystems(self) -> tuple[Filesystem, ...]:
         """A container's file systems, and the folders of the host that one with disks sees."""
         return volumes.filesystems(self)

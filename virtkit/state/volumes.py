@@ -12,6 +12,7 @@ from virtkit.spec.model import DiskDevice, drive_name
 from virtkit.state.shared import CONTAINER_FOLDER, SharedFolder
 
 if TYPE_CHECKING:
+    from virtkit.drivers.base import Bus
     from virtkit.state.desired import Guest
 
 #: Where a container sees its writable layer, and below it the disks on their way to their place.
@@ -60,6 +61,7 @@ class DiskTarget:
         options: how the spec wants it.
         device: libvirt's word for what it is.
         kind: libvirt's word for where it is.
+        controller: the index of the controller that it has for itself; None where it has none.
     """
 
     name: str
@@ -70,6 +72,7 @@ class DiskTarget:
     options: DiskDevice
     device: Literal["disk", "cdrom"] = "disk"
     kind: Literal["file", "block", "volume"] = "file"
+    controller: int | None = None
 
     @property
     def source(self) -> Mapping[str, str]:
@@ -190,10 +193,12 @@ def _disk(guest: Guest, volume: Volume, taken: set[str]) -> DiskTarget:
     if volume.role == "cdrom":
         name = volume.name.removeprefix(f"{guest.domain}-")
         bus = guest.driver.drive_buses[-1 if guest.image.entry.build else 0]
-    prefix = guest.driver.buses[bus].prefix
+    buses = guest.driver.buses
+    if volume.role == "seed" and not buses[bus].seed:
+        bus = next(iter(buses))
     target = guest.targets.get(volume.name, "")
-    if not target.startswith(prefix):  # another type's devices have other names, another bus's too
-        target = next(each for each in _targets(prefix) if each not in taken)
+    if not target.startswith(buses[bus].prefix):  # another type's devices, or another bus's
+        target = next(each for each in _targets(buses[bus]) if each not in taken)
     taken.add(target)
     fixed = volume.role in ("seed", "cdrom")
     return DiskTarget(
@@ -205,6 +210,7 @@ def _disk(guest: Guest, volume: Volume, taken: set[str]) -> DiskTarget:
         DiskDevice() if fixed else wanted,
         "cdrom" if volume.role == "cdrom" else "disk",
         guest.sources[volume.source].kind or "file" if volume.content == "existing" else "file",
+        int(target.removeprefix(buses[bus].prefix)[:-2]) if buses[bus].numbered else None,
     )
 
 
@@ -212,12 +218,14 @@ def _order(disk: DiskTarget) -> tuple[int, str]:
     return len(disk.target), disk.target
 
 
-def _targets(prefix: str) -> Iterator[str]:
+def _targets(bus: Bus) -> Iterator[str]:
     """All device names of a bus, in their order."""
+    if bus.numbered:
+        yield from (f"{bus.prefix}{number}n1" for number in itertools.count())
     for letters in itertools.chain(
         string.ascii_lowercase, itertools.product(string.ascii_lowercase, repeat=2)
     ):
-        yield f"{prefix}{''.join(letters)}"
+        yield f"{bus.prefix}{''.join(letters)}"
 
 
 def filesystems(guest: Guest) -> tuple[Filesystem, ...]:
