@@ -156,6 +156,7 @@ FIELDS: Mapping[str, Field] = {
     "host_devices": Field(  # nothing but its contents tells one from another
         effect="restart", xml_paths=("devices/hostdev",), traceless=True, sparse=True
     ),
+    "ignition": Field(effect="recreate", sparse=True),
     "image": Field(effect="recreate"),
     "kernel": Field(  # another content of its files leaves no trace
         effect="restart",

@@ -38,7 +38,8 @@ from virtkit.state.desired import (
 
 #: Guest fields that say how the spec is written or where a guest is, not what it is; those of
 #: Ansible's, of which the record has its own digest; and what it has a digest of in its place.
-_NOT_RECORDED = {"name", "base", "index", "host", "playbooks", "vars", "files", "password"}
+_NOT_RECORDED = {"name", "base", "index", "host", "playbooks", "vars"}
+_NOT_RECORDED |= {"files", "ignition", "password"}  # but for a digest of each
 
 
 def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:

@@ -211,7 +211,8 @@ class Guest:
     @property
     def has_seed(self) -> bool:
         """Whether its system reads a seed, and follows changes as virtkit's own images do."""
-        return self.spec.system != "windows" and not self.image.is_none
+        other = self.spec.system == "windows" or self.spec.ignition is not None
+        return not other and not self.image.is_none
 
     @property
     def usual_bus(self) -> str:

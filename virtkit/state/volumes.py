@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from virtkit.spec.model import DiskDevice, drive_name
+from virtkit.spec.model.ignition import IGNITION_VOLUME
 from virtkit.state.shared import CONTAINER_FOLDER, SharedFolder
 
 if TYPE_CHECKING:
@@ -28,23 +29,37 @@ _BLOCKS = ("root", "disk", "seed", "cdrom")
 SEED_FOLDER = "/var/lib/cloud/seed/nocloud"
 
 
+Content = Literal[
+    "backed",
+    "copied",
+    "ext4",
+    "blank",
+    "seed",
+    "file",
+    "disc",
+    "given",
+    "log",
+    "existing",
+]
+
+
 @dataclass(frozen=True)
 class Volume:
     """A file of a guest in its host's pool. ``key`` is its path, ``size`` in bytes.
 
     ``content`` says what it starts with: ``backed`` by ``source`` (a path on the host), ``copied``
     from it, ``ext4`` (formatted, label ``label``), ``blank``, ``seed``, ``file`` (of a kernel's:
-    ``source`` is a path of the caller's), ``disc`` (so, too) or ``log`` (libvirt writes it; virtkit
-    only removes it). ``existing`` is no volume of virtkit's: its ``key`` is the path that the host
+    ``source`` is a path of the caller's), ``disc`` (so, too), ``given`` (what the spec names, a
+    secret) or ``log`` (libvirt writes it; virtkit only removes it). ``existing`` is no volume of virtkit's: its ``key`` is the path that the host
     has it by, or ``POOL/VOLUME``, and no guest's ``volumes`` have it.
     """
 
-    role: Literal["root", "disk", "seed", "cdrom", "console", "kernel", "initrd"]
+    role: Literal["root", "disk", "seed", "cdrom", "console", "kernel", "initrd", "ignition"]
     name: str
     key: str
     size: int
     format: Literal["raw", "qcow2"]
-    content: Literal["backed", "copied", "ext4", "blank", "seed", "file", "disc", "log", "existing"]
+    content: Content
     source: str = ""
     source_format: str = "raw"
     label: str = ""
@@ -116,6 +131,8 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
         yield volume("console", "console", size=0, format="raw", content="log")
     if guest.has_seed:
         yield volume("seed", "seed", size=0, format="raw", content="seed")
+    if guest.spec.ignition is not None:
+        yield volume("ignition", IGNITION_VOLUME, size=0, format="raw", content="given")
     if guest.spec.kernel is not None:
         for role, path in (
             ("kernel", guest.spec.kernel.path),
