@@ -1,5 +1,5 @@
-"""A guest that is given an Ignition file: it finds it where QEMU's firmware has it, nobody else does,
-and another one asks for another root disk."""
+"""A guest that is given an Ignition file: it finds it where QEMU's firmware has it, nobody else
+does, and another one asks for another root disk."""
 
 from __future__ import annotations
 

@@ -111,13 +111,13 @@ def _buses(guest: Guest, facts: HostFacts) -> Iterator[RequestError]:
     version = connection.libvirt_version if connection else 0
     buses = guest.driver.buses
     for disk in (guest.spec.disk, *guest.spec.disks):
-        since = buses[disk.bus].since if disk.bus in buses else 0
-        if 0 < version < since:
-            others = " or ".join(each for each, bus in buses.items() if not bus.since)
+        bus = buses.get(disk.bus or "")
+        if bus is not None and 0 < version < bus.since:
+            others = " or ".join(name for name, each in buses.items() if not each.since)
             yield RequestError(
                 f"guest {guest.name}: libvirt of host {guest.host} has no bus {disk.bus}",
                 why=f"it is version {version_text(version)}, and has that from "
-                f"{version_text(since)} on",
+                f"{version_text(bus.since)} on",
                 cure=f"use {others}, or a host with a newer libvirt",
                 where=guest.positions.get(_bus_key(disk), guest.where()),
             )

@@ -174,8 +174,10 @@ def read_file(source: str, path: Path | None = None) -> str:
 #: Why a guest's file is no larger, and what to do.
 _SEED_LIMIT = (
     "a guest's files lie in its seed, which it reads when it boots",
-    "have the guest fetch it (a playbook, or `cloud_init: {runcmd: …}`), put it into an image, or "
-    "copy it with `virtkit cp`",
+    (
+        "have the guest fetch it (a playbook, or `cloud_init: {runcmd: …}`), put it into an image, "
+        "or copy it with `virtkit cp`"
+    ),
 )
 
 

@@ -29,6 +29,7 @@ _BLOCKS = ("root", "disk", "seed", "cdrom")
 SEED_FOLDER = "/var/lib/cloud/seed/nocloud"
 
 
+#: What a volume starts with.
 Content = Literal[
     "backed",
     "copied",
@@ -50,8 +51,9 @@ class Volume:
     ``content`` says what it starts with: ``backed`` by ``source`` (a path on the host), ``copied``
     from it, ``ext4`` (formatted, label ``label``), ``blank``, ``seed``, ``file`` (of a kernel's:
     ``source`` is a path of the caller's), ``disc`` (so, too), ``given`` (what the spec names, a
-    secret) or ``log`` (libvirt writes it; virtkit only removes it). ``existing`` is no volume of virtkit's: its ``key`` is the path that the host
-    has it by, or ``POOL/VOLUME``, and no guest's ``volumes`` have it.
+    secret) or ``log`` (libvirt writes it; virtkit only removes it). ``existing`` is no volume of
+    virtkit's: its ``key`` is the path that the host has it by, or ``POOL/VOLUME``, and no guest's
+    ``volumes`` have it.
     """
 
     role: Literal["root", "disk", "seed", "cdrom", "console", "kernel", "initrd", "ignition"]

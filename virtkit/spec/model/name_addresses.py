@@ -21,7 +21,7 @@ def _listed(value: object) -> object:
     return value
 
 
-def _told_apart(values: tuple[str, ...]) -> tuple[str, ...]:
+def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     """Raises Problem where there is no address, or one twice."""
     if not values:
         raise Problem("the name has no address", cure="give it one, or remove the name")
@@ -40,7 +40,7 @@ def _short(values: tuple[str, ...]) -> str | list[str]:
 NameAddresses = Annotated[
     tuple[MachineAddress, ...],
     BeforeValidator(_listed),
-    AfterValidator(_told_apart),
+    AfterValidator(_distinct),
     PlainSerializer(_short),
     WithJsonSchema(
         {
