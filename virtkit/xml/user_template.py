@@ -96,8 +96,8 @@ def _plain(guest: Guest) -> Guest:
     a secret only that there is some."""
     hidden = {key: {"hidden": True} if getattr(guest.spec, key) else {} for key in _SECRET}
     nothing = {"written_cloud_init": None, "password": None, "password_text": None, "files": ()}
-    update = {**hidden, **nothing, "file_contents": {}}
-    spec = guest.spec.model_copy(update=update).model_copy(update={"ignition_bytes": b""})
+    contents: dict[str, object] = {"file_contents": {}, "ignition_bytes": b""}
+    spec = guest.spec.model_copy(update={**hidden, **nothing, **contents})
     return replace(guest, spec=spec, driver=replace(guest.driver, check=_no_check))
 
 
