@@ -41,8 +41,6 @@ _NO_DRIVER = {
     ("model", "e1000e"): "virtio",
     ("model", "rtl8139"): "virtio",
 }
-#: The same of its initrd, which finds the root disk.
-_NO_ROOT = {"nvme": "scsi or virtio"}
 
 
 def check(entry: Entry, draft: Draft, problems: Problems) -> None:
@@ -140,15 +138,6 @@ def _built(entry: Entry, problems: Problems) -> None:
                 cure=f"use {known}, an image of your own, or a `kernel:` that has it",
             )
             problems.at(entry.node, path, problem)
-    bus = fields.disk.bus
-    if bus in _NO_ROOT:
-        problem = Problem(
-            f"the initrd of the image '{fields.image}' has no driver for {bus}",
-            why=f"a built image does not find its root there (guest {quote(entry.base)})",
-            cure=f"use {_NO_ROOT[bus]} for `disk:`, as other disks may be there; or an image of "
-            "your own",
-        )
-        problems.at(entry.node, ("disk", "bus"), problem)
 
 
 def _direct_boot(entry: Entry, problems: Problems) -> None:
