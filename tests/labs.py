@@ -45,7 +45,8 @@ def copied(path: Path, folder: Path) -> Path:
         place = copy.parent / name
         (place if is_folder else place.parent).mkdir(parents=True, exist_ok=True)
         if not is_folder:
-            place.write_text("{}\n", encoding="utf-8")
+            text = '{"ignition": {"version": "3.3.0"}}' if place.suffix == ".ign" else "{}"
+            place.write_text(f"{text}\n", encoding="utf-8")
     return copy
 
 
@@ -63,7 +64,7 @@ def _named(value: object) -> Iterator[tuple[str, bool]]:
         for key, each in value.items():
             if key == "folders":
                 yield from ((folder["source"], True) for folder in each)
-            elif key in ("source", "file", "user_data") and isinstance(each, str):
+            elif key in ("source", "file", "user_data", "ignition") and isinstance(each, str):
                 yield each, False
             else:
                 yield from _named(each)

@@ -56,7 +56,7 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
     """A host that answers for ``connections`` (scheme to libvirt's message where it fails), with
     ``machines`` (by scheme), ``subnets`` that routes lead to, and
     ``used_subnets`` (SUBNET KIND HOLDER); ``abilities`` of virtual machines (by domain type),
-    ``cpu_numbers``, and what guests are given of it (``shared``).
+    ``cpu_numbers``, its ``libvirt``'s version, and what guests are given of it (``shared``).
     """
     data = data or {}
     machines: dict[str, list[str]] = data.get("machines", {})
@@ -67,7 +67,10 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         pool=Pool("default", FOLDER, exists=data.get("pool", True), active=data.get("pool", True)),
         connections={
             scheme: DriverFacts(
-                f"{scheme}:///system", error, 9000000, machines=frozenset(machines.get(scheme, ()))
+                f"{scheme}:///system",
+                error,
+                data.get("libvirt", 9000000),
+                machines=frozenset(machines.get(scheme, ())),
             )
             for scheme, error in answers.items()
         },

@@ -125,6 +125,7 @@ FILES: Mapping[str, bytes] = {
     "tiny.raw": tiny_disk(),
     "other.raw": tiny_disk(b"another image"),
     "kernel": tiny_disk(),
+    "one.ign": b'{"ignition": {"version": "3.3.0"}}',
     "one.iso": tiny_disk()[:-3] + b"one",
     "two.iso": tiny_disk()[:-3] + b"two",
     "read/hello": b"",
@@ -382,6 +383,9 @@ RECREATE_TINY = (
     ),
     *RECREATE,
 )
+RECREATE_DISKS = (
+    _to("ignition", "one.ign", "sysinfo/entry", host="cmp {folder}/one.ign {volume}-ignition"),
+)
 RECREATE_BOOTS = (_to("system", "windows", "clock[@offset='localtime']"),)
 RECREATE_BOX = (*RECREATE, _to("privileged", True, "features[not(capabilities)]"))
 
@@ -393,7 +397,7 @@ _BY_GUEST: Mapping[str, Mapping[Effect, tuple[Case, ...]]] = {
         "restart": RESTART_TINY,
         "recreate": RECREATE_TINY,
     },
-    "disks": {"restart": RESTART_DISKS},
+    "disks": {"restart": RESTART_DISKS, "recreate": RECREATE_DISKS},
     "boots": {"restart": RESTART_BOOTS, "recreate": RECREATE_BOOTS},
     "vm": {"live": LIVE_VM},
     "box": {

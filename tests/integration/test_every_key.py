@@ -38,7 +38,7 @@ GROUPS = [
         (("vm",), "live", pytest.mark.long),
         (("tiny", "disks", "boots"), "restart", ()),
         (("box",), "restart", ()),
-        (("tiny", "boots"), "recreate", ()),
+        (("tiny", "disks", "boots"), "recreate", ()),
         (("box",), "recreate", pytest.mark.long),
     )
 ]

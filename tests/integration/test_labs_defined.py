@@ -11,6 +11,7 @@ import labs
 import pytest
 import samples
 
+from virtkit.host import schemas
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec, read_text
 from virtkit.state.desired import Decided
@@ -36,7 +37,8 @@ def define(spec: Spec, tmp_path: Path) -> None:
     assert desired.refused == {}
     path = tmp_path / "object.xml"
     networks = [(each.libvirt_name, render.network_xml(each)) for each in desired.networks]
-    guests = [(e, render.domain_xml(samples.with_image(e))) for e in desired.guests]
+    ours = [each for each in desired.guests if each.needs_libvirt <= schemas.version()]
+    guests = [(each, render.domain_xml(samples.with_image(each))) for each in ours]
     assert guests
     for name, xml in networks:
         path.write_text(xml)

@@ -127,6 +127,28 @@ def test_names_change_while_guests_use_the_network(edits: Edits) -> None:
     assert (lives("wires-box"), lives("wires-vm")) == before, "they are the same runs"
 
 
+def test_a_name_with_several_addresses(edits: Edits) -> None:
+    """Each of them comes and goes while guests use the network."""
+    before = lives("wires-box"), lives("wires-vm")
+    for addresses in (
+        ["10.94.61.5", "10.94.61.6", "fd00:94:61::6"],
+        ["10.94.61.6", "fd00:94:61::6"],
+        "10.94.61.7",
+        ["10.94.61.5", "10.94.61.7"],
+    ):
+        network(edits, names={**FRONT["names"], "api": addresses, "www": "10.94.61.6"})
+        assert why(edits.plan()["network/front"]) == {"names": ("spec", "live")}
+        edits.up()
+        wanted = [addresses] if isinstance(addresses, str) else addresses
+        for guest in ("box", "vm"):
+            assert resolved(edits, guest, "api.wires.test") == sorted(wanted)
+        assert (edits.plan(), edits.pending()) == ({}, {})
+    network(edits, names=FRONT["names"])
+    edits.up()
+    assert resolved(edits, "box", "api") == ["10.94.61.5"]
+    assert (lives("wires-box"), lives("wires-vm")) == before, "they are the same runs"
+
+
 def test_a_name_that_somebody_took_away_comes_back(edits: Edits) -> None:
     virsh("net-update", "wires-front", "delete", "dns-host", "<host ip='10.94.61.5'/>", "--live")
     (reason,) = why(edits.plan()["network/front"]).values()

@@ -54,6 +54,8 @@ def login(spec: Spec, guest: str) -> Login:
 def _login(spec: Spec, host_state: HostState, guest: ObservedGuest) -> Login:
     if guest.record.image_identity == NO_IMAGE:
         raise _no_image(spec, guest.record, host_state.host.name)
+    if "ignition" in guest.record.requested:
+        raise _ignition(spec, guest.record, host_state.host.name)
     addresses, looked = access.addresses(host_state.host, guest.record)
     if not addresses:
         _check_beside(host_state, guest)
@@ -68,6 +70,18 @@ def _no_image(spec: Spec, record: GuestRecord, host: str) -> VirtkitError:
         f"virtkit has no way into guest {record.guest}: it was made without an image",
         why="whoever installs its system decides who may log in, and virtkit knows no key of it",
         cure=f"use ssh itself; `{spec.command('console', record.guest)}` shows its console",
+        where=f"{host} guest/{record.guest}",
+    )
+
+
+def _ignition(spec: Spec, record: GuestRecord, host: str) -> VirtkitError:
+    """The error for a guest whose login and host key its Ignition file, or the guest, made."""
+    addresses = record.addresses or ["ADDRESS"]
+    return VirtkitError(
+        f"virtkit has no way into guest {record.guest}: an Ignition file set it up",
+        why="that file says who may log in, and virtkit knows no host key of the guest",
+        cure=f"use ssh itself, with a key that the file names (`ssh core@{addresses[0]}` on "
+        f"CoreOS); `{spec.command('console', record.guest)}` shows its console",
         where=f"{host} guest/{record.guest}",
     )
 

@@ -212,7 +212,8 @@ class Hotplug:
         """Whether a device can come or go as the guest was started."""
         is_drive = device.get("device") == "cdrom"
         target = device.find("target") if device.tag == "disk" else None
-        bus = self._driver.buses.get(target.get("bus", "")) if target is not None else None
+        name = target.get("bus", "") if target is not None else device.get("type", "")
+        bus = self._driver.buses.get(name)
         if bus is not None and not bus.hotplug and not is_drive:
             return False
         field = "cdroms.NAME" if is_drive else _DEVICES[str(device.tag)]

@@ -17,7 +17,8 @@ _SEED_READERS = {"iso9660": filesystems.read_iso9660, "ext4": filesystems.read_e
 
 
 def make_volume(storage: Storage, volume: Volume, progress: Progress) -> None:
-    """Makes a volume that doesn't exist. Seeds are made by ``make_seed``, console logs by libvirt.
+    """Makes a volume that doesn't exist. Seeds are made by ``make_seed``, what the spec names by
+    ``make_given``, console logs by libvirt.
 
     Raises:
         RequestError: the caller's file that it starts with is gone.
@@ -48,6 +49,12 @@ def make_seed(
     )
     storage.create(_xml(volume, len(data)))
     storage.write(volume.name, data)
+
+
+def make_given(storage: Storage, volume: Volume, content: bytes) -> None:
+    """Makes a volume of what the spec names for it, which may hold secrets."""
+    storage.create(_xml(volume, len(content)))
+    storage.write(volume.name, content)
 
 
 def seed_files(storage: Storage, guest: Guest) -> dict[str, str]:

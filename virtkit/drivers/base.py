@@ -46,11 +46,18 @@ class Bus:
         prefix: of the disks' targets in the domain XML.
         device: what the guest calls a disk, by its ``{name}`` (its serial) or its ``{target}``.
         hotplug: whether a running guest can be given a disk there.
+        numbered: the targets are PREFIX0n1, PREFIX1n1 and so on, each with a controller of its own,
+            as that has the serial.
+        seed: whether the seed can be there, beside the root; else it is on the type's own bus.
+        since: libvirt's version that has it first, as 11005000 for 11.5.0; 0 where all have it.
     """
 
     prefix: str
     device: str
     hotplug: bool = True
+    numbered: bool = False
+    seed: bool = True
+    since: int = 0
 
 
 #: The bus of most virtual machines' disks.

@@ -78,6 +78,8 @@ class Field:
         return bool(self.number) and not self.traceless
 
 
+#: The controllers of disks on NVMe: the root's, and one for each other disk.
+_NVME = tuple(f"devices/controller[nvme {number}]" for number in range(17))
 #: Every field, by its name.
 FIELDS: Mapping[str, Field] = {
     "after": Field(effect="none"),
@@ -115,7 +117,7 @@ FIELDS: Mapping[str, Field] = {
     "disks": Field(  # the first one on SCSI brings the controller, and so does the root disk
         effect="restart",
         action="plug",
-        xml_paths=("devices/controller[scsi 0]",),
+        xml_paths=("devices/controller[scsi 0]", *_NVME),
         beside=("cdroms", "disk"),
         seed=True,
         first_boot=True,
@@ -157,6 +159,7 @@ FIELDS: Mapping[str, Field] = {
     "host_devices": Field(  # nothing but its contents tells one from another
         effect="restart", xml_paths=("devices/hostdev",), traceless=True, sparse=True
     ),
+    "ignition": Field(effect="recreate", sparse=True),
     "image": Field(effect="recreate"),
     "kernel": Field(  # another content of its files leaves no trace
         effect="restart",

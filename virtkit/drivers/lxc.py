@@ -33,6 +33,7 @@ LXC = Driver(
         "boot": f"{_OWN_KERNEL} and boots from no device",
         "cdroms": "libvirt gives containers no drives",
         "system": f"{_OWN_KERNEL}, which is Linux",
+        "ignition": "a container has no firmware to read an Ignition file from",
         "tpm": "libvirt gives containers no emulated TPM",
         "sound": "libvirt gives containers no sound card",
         "graphics": "libvirt gives containers no display",

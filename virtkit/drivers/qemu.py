@@ -18,7 +18,16 @@ QEMU = Driver(
     buses={
         **VIRTIO,
         "scsi": Bus("sd", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{name}"),
-        "sata": Bus("sd", "/dev/disk/by-id/ata-QEMU_HARDDISK_{name}", hotplug=False),
+        # libvirt refuses disks on SATA that are only read
+        "sata": Bus("sd", "/dev/disk/by-id/ata-QEMU_HARDDISK_{name}", hotplug=False, seed=False),
+        "nvme": Bus(
+            "nvme",
+            "/dev/disk/by-id/nvme-QEMU_NVMe_Ctrl_{name}",
+            hotplug=False,
+            numbered=True,
+            seed=False,
+            since=11_005_000,
+        ),
     },
     existing=("file", "block", "volume"),
     existing_formats=("raw", "qcow2"),

@@ -63,6 +63,7 @@ UML = replace(
         "boot": _NO_FIRMWARE,
         "cdroms": "User-Mode Linux has disks and no drives",
         "system": "User-Mode Linux is Linux",
+        "ignition": _NO_FIRMWARE,
         "tpm": "User-Mode Linux has no TPM",
         "sound": "User-Mode Linux has no sound card",
         "graphics": "User-Mode Linux has no display",

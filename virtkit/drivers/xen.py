@@ -69,6 +69,7 @@ XEN_PV = Driver(
         ),
         **dict.fromkeys(("networks.model", "networks.queues"), "guests have Xen's own card"),
         "boot": _NO_FIRMWARE,
+        "ignition": "libxl gives a guest's firmware no files",
         "cdroms": "virtkit gives Xen's guests Xen's own disks and no drives",
         "folders": "libxl gives guests none of the host's folders",
         "host_devices": "virtkit gives Xen's guests none of the host's devices",

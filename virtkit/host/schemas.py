@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
+import libvirt
 from lxml import etree
 
 from virtkit.errors import RequestError
@@ -25,6 +26,11 @@ _MANUAL = {
 _NG = "{http://relaxng.org/ns/structure/1.0}"
 #: Characters of an element that an error shows.
 _MAX_SHOWN = 160
+
+
+def version() -> int:
+    """The version of libvirt on the calling machine, as 9000000 for 9.0.0: that of its schemas."""
+    return int(libvirt.getVersion())
 
 
 def check(kind: Literal["domain", "network"], xml: str, what: str, where: str = "") -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from virtkit.errors import RequestError
-from virtkit.facts import HostFacts, MachineFacts
+from virtkit.facts import HostFacts, MachineFacts, version_text
 from virtkit.plan.changes import Change
 from virtkit.spec import suggestion
-from virtkit.spec.model import CPU_MODES, GuestSpec
+from virtkit.spec.model import CPU_MODES, DiskDevice, GuestSpec, Spec
 from virtkit.spec.problem import quote
 from virtkit.state.desired import Guest
 from virtkit.state.observed import ObservedGuest
@@ -36,6 +36,7 @@ def errors(changes: Iterable[Change], facts: HostFacts) -> Iterator[RequestError
         guest = change.desired
         if isinstance(guest, Guest) and _starts(change):
             yield from _pins(guest, facts)
+            yield from _buses(guest, facts)
             machine = facts.machines.get(guest.driver.domain_type)
             if machine is not None:
                 yield from _model(guest, machine)
@@ -87,6 +88,39 @@ def _ranges(numbers: list[int]) -> str:
         else:
             parts.append([each])
     return ", ".join("-".join(map(str, each)) for each in parts)
+
+
+def bus_positions(spec: Spec, name: str) -> dict[str, str]:
+    """Where in the spec a guest names the buses of its disks, by the path there."""
+    guest = spec.guests[name]
+    paths = [("disk",), *(("disks", index) for index in range(len(guest.disks)))]
+    return {
+        _bus_key(disk): spec.where(("guests", name, *path, "bus"))
+        for path, disk in zip(paths, (guest.disk, *guest.disks), strict=True)
+        if disk.bus is not None
+    }
+
+
+def _bus_key(disk: DiskDevice) -> str:
+    """What ``Guest.positions`` calls the place of a disk's bus."""
+    return f"disks.{getattr(disk, 'name', '')}.bus"
+
+
+def _buses(guest: Guest, facts: HostFacts) -> Iterator[RequestError]:
+    connection = facts.connections.get(guest.driver.scheme)
+    version = connection.libvirt_version if connection else 0
+    buses = guest.driver.buses
+    for disk in (guest.spec.disk, *guest.spec.disks):
+        bus = buses.get(disk.bus or "")
+        if bus is not None and 0 < version < bus.since:
+            others = " or ".join(name for name, each in buses.items() if not each.since)
+            yield RequestError(
+                f"guest {guest.name}: libvirt of host {guest.host} has no bus {disk.bus}",
+                why=f"it is version {version_text(version)}, and has that from "
+                f"{version_text(bus.since)} on",
+                cure=f"use {others}, or a host with a newer libvirt",
+                where=guest.positions.get(_bus_key(disk), guest.where()),
+            )
 
 
 def _model(guest: Guest, machine: MachineFacts) -> Iterator[RequestError]:

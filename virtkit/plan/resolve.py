@@ -15,6 +15,7 @@ from virtkit.drivers.fields import FIELDS
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts
 from virtkit.plan import existing_disks, shared
+from virtkit.plan.host_abilities import bus_positions
 from virtkit.plan.interfaces import (
     interfaces_of,
     requested_networks,
@@ -37,7 +38,8 @@ from virtkit.state.desired import (
 
 #: Guest fields that say how the spec is written or where a guest is, not what it is; those of
 #: Ansible's, of which the record has its own digest; and what it has a digest of in its place.
-_NOT_RECORDED = {"name", "base", "index", "host", "playbooks", "vars", "files", "password"}
+_NOT_RECORDED = {"name", "base", "index", "host", "playbooks", "vars"}
+_NOT_RECORDED |= {"files", "ignition", "password"}  # but for a digest of each
 
 
 def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
@@ -242,7 +244,7 @@ def _guest_positions(spec: model.Spec, name: str) -> dict[str, str]:
         *("cpu", "tpm", "firmware", "system"),
     )
     plain = {key: spec.where(("guests", name, *filter(None, [key]))) for key in keys}
-    return plain | existing_disks.positions(spec, name)
+    return plain | existing_disks.positions(spec, name) | bus_positions(spec, name)
 
 
 def _uuid(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -> str:
@@ -352,7 +354,7 @@ def _interface_addresses(
             if (address := decided_guest.addresses.get(macs[interface]))
         }
         dynamic = _dhcp_range(network, subnets[name])
-        named = {each for each in network.names.values() if ":" not in each}  # somebody's already
+        named = {ip for each in network.names.values() for ip in each if ":" not in ip}  # taken
         answer |= addresses.allocate(
             subnets[name], wanted, kept=kept, held=held | named, dynamic=dynamic
         )

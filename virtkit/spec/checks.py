@@ -33,6 +33,7 @@ from virtkit.spec.model import (
     drive_name,
     why_no_guest_address,
 )
+from virtkit.spec.model.ignition import IGNITION_VOLUME
 from virtkit.spec.nodes import Node, Path
 from virtkit.spec.problem import Problem, quote, suggestion
 from virtkit.spec.values import RESERVED_DISKS
@@ -400,6 +401,8 @@ def _volumes(draft: Draft, problems: Problems) -> None:
     for entry, guest in draft.guests():
         for number in range(1, len(guest.cdroms) + 1):
             owners.setdefault(f"{guest.name}-{drive_name(number)}", guest.name)
+        if guest.ignition is not None:
+            owners.setdefault(f"{guest.name}-{IGNITION_VOLUME}", guest.name)
         for index, disk in enumerate(guest.disks):
             volume = f"{guest.name}-{disk.name}"
             owner = owners.setdefault(volume, guest.name)

@@ -14,6 +14,7 @@ from virtkit.spec.model import (
     GuestFields,
     drive_name,
 )
+from virtkit.spec.model.ignition import IGNITION_VOLUME
 from virtkit.spec.nodes import Path
 from virtkit.spec.problem import Problem
 
@@ -42,13 +43,16 @@ def _discs(entry: Entry, problems: Problems) -> None:
 
 
 def _drives(entry: Entry, problems: Problems) -> None:
-    """Disks that are called as a drive is."""
+    """Disks that are called as a drive is, or as the Ignition file's volume."""
     drives = {drive_name(number) for number in range(1, len(entry.fields.cdroms) + 1)}
+    taken = dict.fromkeys(drives, "a drive of the guest's `cdroms:`")
+    if entry.fields.ignition is not None:
+        taken[IGNITION_VOLUME] = "the volume of the guest's `ignition:`"
     for index, disk in enumerate(entry.fields.disks):
-        if disk.name in drives:
+        if disk.name in taken:
             problem = Problem(
                 f"a disk can't be called '{disk.name}'",
-                why="a drive of the guest's `cdroms:` is called so",
+                why=f"{taken[disk.name]} is called so",
                 cure="choose another name",
             )
             problems.at(entry.node, ("disks", index, "name"), problem)

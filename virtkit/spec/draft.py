@@ -39,6 +39,7 @@ class Entry:
         written_cloud_init: its ``cloud_init`` without what other keys bring.
         file_contents: what is in each of its ``files``, by path.
         password_text: its ``password``, or the hash of it.
+        ignition_bytes: what is in its ``ignition``.
         unread: what its keys name and could not be read.
         numbers: of its guests, from 1; None where it has no ``count``.
         own_networks: its networks are those of one number, and its addresses don't count up.
@@ -52,6 +53,7 @@ class Entry:
     written_cloud_init: Mapping[str, Any] = field(default_factory=dict)
     file_contents: Mapping[str, bytes] = field(default_factory=dict)
     password_text: str | None = None
+    ignition_bytes: bytes = b""
     unread: tuple[RequestError, ...] = ()
     numbers: Sequence[int] | None = None
     own_networks: bool = False

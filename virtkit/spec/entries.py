@@ -174,6 +174,7 @@ def _entry(base: str, with_layers: Callable[..., Node], folder: Path, problems: 
     in_spec = own.plain() if own is not None and CLOUD_INIT not in invalid else {}
     contents = {} if "files" in invalid else references.file_contents(node)
     password = None if "password" in invalid else references.password(node)
+    ignition = b"" if "ignition" in invalid else references.ignition(node)
     return Entry(
         base,
         node,
@@ -182,6 +183,7 @@ def _entry(base: str, with_layers: Callable[..., Node], folder: Path, problems: 
         written_cloud_init=in_spec,
         file_contents=contents,
         password_text=password,
+        ignition_bytes=ignition,
         unread=tuple(references.unread),
     )
 
@@ -259,6 +261,8 @@ def _ready(entry: Entry, problems: Problems) -> Ready:
     if fields.system == "windows" and fields.networks != ():
         named = "kind" in fields.ready.model_fields_set  # else it is the default
         return fields.ready if named else fields.ready.model_copy(update={"kind": "address"})
+    if fields.ignition is not None and fields.image != NO_IMAGE and fields.networks != ():
+        return _ready_by_address(entry, problems)
     no_ssh = fields.image == NO_IMAGE and kind == "ssh"
     if kind == "none" or not (fields.networks == () or no_ssh):
         return fields.ready
@@ -280,6 +284,21 @@ def _ready(entry: Entry, problems: Problems) -> Ready:
     return Ready.model_construct(kind="none")
 
 
+def _ready_by_address(entry: Entry, problems: Problems) -> Ready:
+    """The readiness of guests that have a system whose host key nobody knows."""
+    ready, node = entry.fields.ready, entry.node.entries.get("ready")
+    if ready.kind != "ssh":
+        return ready
+    if "kind" in ready.model_fields_set and node is not None and node.path[:1] == ("guests",):
+        problem = Problem(
+            "a guest with `ignition:` can't have `ready: ssh`",
+            why="virtkit knows no host key of it; with `ignition:` ready is address",
+            cure="remove `ready:`, or set `ready: {port: 22}`",
+        )
+        problems.at(node, (), problem)
+    return ready.model_copy(update={"kind": "address"})
+
+
 def _count_out(
     entry: Entry, after: tuple[str, ...], ready: Ready, problems: Problems
 ) -> Iterable[GuestSpec]:
@@ -293,6 +312,7 @@ def _count_out(
     fields["written_cloud_init"] = None if same else entry.written_cloud_init
     fields["file_contents"] = dict(entry.file_contents)
     fields["password_text"] = entry.password_text
+    fields["ignition_bytes"] = entry.ignition_bytes
     fields["core_cloud_init"] = core if core != fields[CLOUD_INIT] else {}
     fields_set = set(entry.fields.model_fields_set) - set(of_entry)
     fields_set |= {"name", "base", "index"}

@@ -31,6 +31,7 @@ from virtkit.spec.model import (
     Ssh,
     Topology,
 )
+from virtkit.spec.model.ignition import Ignition
 from virtkit.spec.nodes import DocumentProblem, Mark, Node, Path, error_at
 from virtkit.spec.problem import MAX_QUOTED, Problem, quote, suggestion
 from virtkit.spec.scalars import kind_of
@@ -43,6 +44,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "disk": RootDisk,
     "disks": Disk,
     "folders": Folder,
+    "ignition": Ignition,
     "networks": InterfaceSpec,
     "ready": Ready,
     "graphics": Graphics,

@@ -171,12 +171,25 @@ def read_file(source: str, path: Path | None = None) -> str:
     return _decode(data, source)
 
 
-def read_content(path: Path, source: str, limit: int) -> bytes:
+#: Why a guest's file is no larger, and what to do.
+_SEED_LIMIT = (
+    "a guest's files lie in its seed, which it reads when it boots",
+    (
+        "have the guest fetch it (a playbook, or `cloud_init: {runcmd: …}`), put it into an image, "
+        "or copy it with `virtkit cp`"
+    ),
+)
+
+
+def read_content(
+    path: Path, source: str, limit: int, larger: tuple[str, str] = _SEED_LIMIT
+) -> bytes:
     """What is in a file that a guest is given, of any kind.
 
     Args:
         source: its path, as messages call it.
         limit: bytes that it may have.
+        larger: why it may have no more, and the cure.
 
     Raises:
         RequestError: it can't be read, or is larger.
@@ -200,9 +213,8 @@ def read_content(path: Path, source: str, limit: int) -> bytes:
     if len(data) > limit:
         raise RequestError(
             f"the file {quote(source)} is larger than {limit // 1024} KiB",
-            why="a guest's files lie in its seed, which it reads when it boots",
-            cure="have the guest fetch it (a playbook, or `cloud_init: {runcmd: …}`), put it into "
-            "an image, or copy it with `virtkit cp`",
+            why=larger[0],
+            cure=larger[1],
         )
     return data
 

@@ -1,4 +1,4 @@
-"""Guests without an image: what then can't be. Pure."""
+"""Guests that read no seed, without an image or with Ignition: what then can't be. Pure."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ def check(draft: Draft, problems: Problems) -> None:
         if entry.fields.image == NO_IMAGE and "image" not in entry.invalid:
             _seed(entry, problems)
             _root(entry, problems)
+        elif entry.fields.ignition is not None:
+            _ignition(entry, problems)
 
 
 def _seed(entry: Entry, problems: Problems) -> None:
@@ -50,6 +52,19 @@ def _seed(entry: Entry, problems: Problems) -> None:
             f"a guest without an image can't have {name}",
             why="virtkit tells a guest that by a seed, which images read and a blank disk does not",
             cure=f"remove {name} (`{path[-1]}: null` where it is inherited), or name an image",
+        )
+        problems.at(entry.node, path, problem)
+
+
+def _ignition(entry: Entry, problems: Problems) -> None:
+    """The same keys, of a system that an Ignition file sets up."""
+    for path in _unread(entry):
+        name = f"`{path[-1]}:`"
+        problem = Problem(
+            f"a guest with `ignition:` can't have {name}",
+            why="its system is told all by its Ignition file, and reads no seed of virtkit's",
+            cure=f"say it in the Ignition file, and remove {name} (`{path[-1]}: null` where it is "
+            "inherited)",
         )
         problems.at(entry.node, path, problem)
 

@@ -62,9 +62,9 @@ def _value(node: Node, part: type[Model] | None, several: bool, folder: str) -> 
     if several and isinstance(node.value, dict):
         below = {key: _value(each, part, False, folder) for key, each in node.entries.items()}
         return _with(node, below)
-    if part is not None:
-        return _model(node, part, folder)
     text = node.value
+    if part is not None and not (part.short_is_path and isinstance(text, str)):
+        return _model(node, part, folder)
     if not isinstance(text, str) or not text or text.startswith(("/", "~")):
         return node
     return _with(node, posixpath.normpath(posixpath.join(folder, text)))

@@ -7,20 +7,28 @@ at it or removes it.
 
 from __future__ import annotations
 
+import json
 import os
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.spec.document import CLOUD_INIT, read_document
 from virtkit.spec.files import read_content, read_file
 from virtkit.spec.model import MAX_FILES_SIZE
+from virtkit.spec.model.ignition import MAX_IGNITION_SIZE
 from virtkit.spec.nodes import Node, error_at
 from virtkit.spec.problem import Problem, quote
 from virtkit.spec.scalars import kind_of
 
-USER_DATA, PASSWORD, FILES = "user_data", "password", "files"
+USER_DATA, PASSWORD, FILES, IGNITION = "user_data", "password", "files", "ignition"
+#: Why an Ignition file is no larger, and what to do.
+_IGNITION_LIMIT = (
+    "it is read at each plan, and copied for each guest",
+    "have it fetch the rest itself: `ignition: {config: {merge: [{source: URL}]}}`",
+)
 #: How a file begins that cloud-init takes for keys, and not for a program or an archive.
 _CLOUD_CONFIG = "#cloud-config"
 
@@ -72,22 +80,42 @@ class References:
             return None
         return text
 
+    def ignition(self, guest: Node) -> bytes:
+        """What is in the Ignition file of a merged guest; nothing where there is none, or none to
+        be read."""
+        node = guest.entries.get(IGNITION)
+        if node is None or node.value is None:
+            return b""
+        path = node if isinstance(node.value, str) else node.entries.get("file")
+        content = self._given(path, node, MAX_IGNITION_SIZE, _IGNITION_LIMIT)
+        problem = None if content is None else _no_ignition(content)
+        if problem is not None:
+            self._refuse(node, problem)
+        return content or b""
+
     def _content(self, file: Node) -> bytes | None:
         source, content = file.entries.get("source"), file.entries.get("content")
-        if content is not None and isinstance(content.value, str):
+        if content is None:
+            return self._given(source, file, MAX_FILES_SIZE)
+        if isinstance(content.value, str):
             return content.value.encode()
-        below = content.entries if content is not None else {}
-        path = source or below.get("file")
-        if path is not None:
-            name = str(path.value)
-            try:
-                whole = self.folder / Path(name).expanduser()
-                return read_content(whole, name, MAX_FILES_SIZE)
-            except RequestError as error:
-                self._refuse(path, Problem(error.what, why=error.why, cure=error.cure))
-                return None
-        text = self._variable(below["env"])
-        return None if text is None else os.fsencode(text)
+        return self._given(content.entries.get("file"), content, MAX_FILES_SIZE)
+
+    def _given(self, path: Node | None, around: Node, limit: int, *larger: Any) -> bytes | None:
+        """What is in the file that ``path`` names, else in the variable that ``around`` does.
+
+        Args:
+            limit: bytes that a file may have, and ``larger`` what is said of one that has more.
+        """
+        if path is None:
+            text = self._variable(around.entries["env"])
+            return None if text is None else os.fsencode(text)
+        name = str(path.value)
+        try:
+            return read_content(self.folder / Path(name).expanduser(), name, limit, *larger)
+        except RequestError as error:
+            self._refuse(path, Problem(error.what, why=error.why, cure=error.cure))
+            return None
 
     def _user_data(self, guest: Node) -> Node | None:
         node = guest.entries.get(USER_DATA)
@@ -148,3 +176,25 @@ class References:
 
     def _refuse(self, node: Node, problem: Problem) -> None:
         self.unread.append(error_at(node.position, node.path, problem))
+
+
+def _no_ignition(content: bytes) -> Problem | None:
+    """Why a content is none that Ignition takes; None where it may be. It may hold secrets, so
+    nothing of it is told."""
+    try:
+        config = json.loads(content)
+    except (ValueError, RecursionError):
+        return Problem(
+            "this is no Ignition file",
+            why="it is not JSON",
+            cure="make one of a Butane file: butane --strict config.bu > config.ign",
+        )
+    ignition = config.get("ignition") if isinstance(config, dict) else None
+    version = ignition.get("version") if isinstance(ignition, dict) else None
+    if isinstance(version, str):
+        return None
+    return Problem(
+        "this is no Ignition file",
+        why='it does not say `"ignition": {"version": …}`',
+        cure='begin it with {"ignition": {"version": "3.3.0"}}, or as your system\'s manual has it',
+    )

@@ -21,6 +21,7 @@ _NOT_ON_WINDOWS = {
     "files": _NO_SEED,
     "folders": "virtkit mounts them by a seed, and Windows reads none",
     "playbooks": "virtkit logs in by ssh with keys of a seed, and Windows reads none",
+    "ignition": "Windows reads no Ignition file",
     "kernel": "a kernel that is booted directly is Linux's",
 }
 

@@ -211,7 +211,8 @@ class Guest:
     @property
     def has_seed(self) -> bool:
         """Whether its system reads a seed, and follows changes as virtkit's own images do."""
-        return self.spec.system != "windows" and not self.image.is_none
+        other = self.spec.system == "windows" or self.spec.ignition is not None
+        return not other and not self.image.is_none
 
     @property
     def usual_bus(self) -> str:
@@ -295,6 +296,19 @@ class Guest:
     def has_partitions(self) -> bool:
         """Whether it sees disks as partitions of its first one."""
         return any(each.partition for each in (self.spec.disk, *self.spec.disks))
+
+    @property
+    def needs_libvirt(self) -> int:
+        """The version of libvirt that takes its XML first, as 11005000 for 11.5.0; 0 where all do
+        that virtkit works with."""
+        return max((self.driver.buses[each.bus].since for each in self.disks), default=0)
+
+    @property
+    def own_controllers(self) -> range:
+        """The controllers of disks that have one each, from 0; one whose disk is gone stays empty,
+        as libvirt would put another in its place."""
+        numbers = [each.controller for each in self.disks if each.controller is not None]
+        return range(max(numbers, default=-1) + 1)
 
     @property
     def filesystems(self) -> tuple[Filesystem, ...]:

@@ -49,8 +49,8 @@ class GivenPassword:
 
 
 def recorded(environment: str, guest: model.GuestSpec, salt: str) -> dict[str, Any]:
-    """What a record has of ``files`` and ``password``: of their content a salted digest; nothing
-    where a guest has none."""
+    """What a record has of ``files``, ``password`` and ``ignition``: of their content a salted
+    digest; nothing where a guest has none."""
 
     def digest_of(content: bytes, *, is_secret: bool) -> str:
         # once for all guests of an environment that have the same
@@ -68,6 +68,8 @@ def recorded(environment: str, guest: model.GuestSpec, salt: str) -> dict[str, A
     if guest.password is not None:
         text = guest.password_text or ""
         answer["password"] = digest_of(text.encode(), is_secret=True)
+    if guest.ignition is not None:
+        answer["ignition"] = digest_of(guest.ignition_bytes, is_secret=True)
     return answer
 
 

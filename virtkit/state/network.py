@@ -70,7 +70,7 @@ class Network:
     dhcp: tuple[str, str] | None
     reservations: tuple[Reservation, ...]
     requested: Mapping[str, Any]
-    more_names: Mapping[str, str] = field(default_factory=dict)
+    more_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     forwarders: Mapping[str, str] = field(default_factory=dict)
     mtu: int | None = None
     tftp: str = ""
@@ -114,9 +114,11 @@ class Network:
     def names(self) -> tuple[DnsHost, ...]:
         """The DNS entries that no DHCP lease brings: of guests, and those of the spec."""
         guests = [host for each in self.reservations for host in host_names(each, self.domain)]
-        return merged_names([*guests, *map(self._own_name, self.more_names)])
+        own = [host for each in self.more_names for host in self._own_name(each)]
+        return merged_names([*guests, *own])
 
-    def _own_name(self, name: str) -> DnsHost:
-        """A name of the spec's; one without a dot is known in the network's domain, too."""
+    def _own_name(self, name: str) -> Iterable[DnsHost]:
+        """A name of the spec's, for each of its addresses; one without a dot is known in the
+        network's domain, too."""
         in_domain = [f"{name}.{self.domain}"] if self.domain and "." not in name else []
-        return DnsHost(self.more_names[name], (name, *in_domain))
+        return [DnsHost(ip, (name, *in_domain)) for ip in self.more_names[name]]

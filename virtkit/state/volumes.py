@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from virtkit.spec.model import DiskDevice, drive_name
+from virtkit.spec.model.ignition import IGNITION_VOLUME
 from virtkit.state.shared import CONTAINER_FOLDER, SharedFolder
 
 if TYPE_CHECKING:
+    from virtkit.drivers.base import Bus
     from virtkit.state.desired import Guest
 
 #: Where a container sees its writable layer, and below it the disks on their way to their place.
@@ -27,23 +29,39 @@ _BLOCKS = ("root", "disk", "seed", "cdrom")
 SEED_FOLDER = "/var/lib/cloud/seed/nocloud"
 
 
+#: What a volume starts with.
+Content = Literal[
+    "backed",
+    "copied",
+    "ext4",
+    "blank",
+    "seed",
+    "file",
+    "disc",
+    "given",
+    "log",
+    "existing",
+]
+
+
 @dataclass(frozen=True)
 class Volume:
     """A file of a guest in its host's pool. ``key`` is its path, ``size`` in bytes.
 
     ``content`` says what it starts with: ``backed`` by ``source`` (a path on the host), ``copied``
     from it, ``ext4`` (formatted, label ``label``), ``blank``, ``seed``, ``file`` (of a kernel's:
-    ``source`` is a path of the caller's), ``disc`` (so, too) or ``log`` (libvirt writes it; virtkit
-    only removes it). ``existing`` is no volume of virtkit's: its ``key`` is the path that the host
-    has it by, or ``POOL/VOLUME``, and no guest's ``volumes`` have it.
+    ``source`` is a path of the caller's), ``disc`` (so, too), ``given`` (what the spec names, a
+    secret) or ``log`` (libvirt writes it; virtkit only removes it). ``existing`` is no volume of
+    virtkit's: its ``key`` is the path that the host has it by, or ``POOL/VOLUME``, and no guest's
+    ``volumes`` have it.
     """
 
-    role: Literal["root", "disk", "seed", "cdrom", "console", "kernel", "initrd"]
+    role: Literal["root", "disk", "seed", "cdrom", "console", "kernel", "initrd", "ignition"]
     name: str
     key: str
     size: int
     format: Literal["raw", "qcow2"]
-    content: Literal["backed", "copied", "ext4", "blank", "seed", "file", "disc", "log", "existing"]
+    content: Content
     source: str = ""
     source_format: str = "raw"
     label: str = ""
@@ -60,6 +78,7 @@ class DiskTarget:
         options: how the spec wants it.
         device: libvirt's word for what it is.
         kind: libvirt's word for where it is.
+        controller: the index of the controller that it has for itself; None where it has none.
     """
 
     name: str
@@ -70,6 +89,7 @@ class DiskTarget:
     options: DiskDevice
     device: Literal["disk", "cdrom"] = "disk"
     kind: Literal["file", "block", "volume"] = "file"
+    controller: int | None = None
 
     @property
     def source(self) -> Mapping[str, str]:
@@ -113,6 +133,8 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
         yield volume("console", "console", size=0, format="raw", content="log")
     if guest.has_seed:
         yield volume("seed", "seed", size=0, format="raw", content="seed")
+    if guest.spec.ignition is not None:
+        yield volume("ignition", IGNITION_VOLUME, size=0, format="raw", content="given")
     if guest.spec.kernel is not None:
         for role, path in (
             ("kernel", guest.spec.kernel.path),
@@ -190,6 +212,9 @@ def _disk(guest: Guest, volume: Volume, taken: set[str]) -> DiskTarget:
     if volume.role == "cdrom":
         name = volume.name.removeprefix(f"{guest.domain}-")
         bus = guest.driver.drive_buses[-1 if guest.image.entry.build else 0]
+    buses = guest.driver.buses
+    if volume.role == "seed" and not buses[bus].seed:
+        bus = next(iter(buses))
     fixed = volume.role in ("seed", "cdrom")
     target = _target(guest, volume, bus, 0 if fixed else wanted.partition or 0, taken)
     taken.add(target)
@@ -202,6 +227,7 @@ def _disk(guest: Guest, volume: Volume, taken: set[str]) -> DiskTarget:
         DiskDevice() if fixed else wanted,
         "cdrom" if volume.role == "cdrom" else "disk",
         guest.sources[volume.source].kind or "file" if volume.content == "existing" else "file",
+        int(target.removeprefix(buses[bus].prefix)[:-2]) if buses[bus].numbered else None,
     )
 
 
@@ -213,9 +239,11 @@ def _target(guest: Guest, volume: Volume, bus: str, partition: int, taken: set[s
         return f"{whole}{partition}"
     hidden = {whole} if guest.has_partitions else set()
     target = guest.targets.get(volume.name, "")
-    if target.startswith(prefix) and target not in hidden and not target[-1].isdigit():
+    was_partition = target[-1:].isdigit() and not guest.driver.buses[bus].numbered
+    if target.startswith(prefix) and target not in hidden and not was_partition:
         return target
-    return next(each for each in _targets(prefix) if each not in taken | hidden)
+    names = _targets(guest.driver.buses[bus])
+    return next(each for each in names if each not in taken | hidden)
 
 
 def _order(disk: DiskTarget) -> tuple[int, str, bool, int]:
@@ -225,12 +253,14 @@ def _order(disk: DiskTarget) -> tuple[int, str, bool, int]:
     return len(whole), whole, disk.volume.role != "root", number
 
 
-def _targets(prefix: str) -> Iterator[str]:
+def _targets(bus: Bus) -> Iterator[str]:
     """All device names of a bus, in their order."""
+    if bus.numbered:
+        yield from (f"{bus.prefix}{number}n1" for number in itertools.count())
     for letters in itertools.chain(
         string.ascii_lowercase, itertools.product(string.ascii_lowercase, repeat=2)
     ):
-        yield f"{prefix}{''.join(letters)}"
+        yield f"{bus.prefix}{''.join(letters)}"
 
 
 def filesystems(guest: Guest) -> tuple[Filesystem, ...]:

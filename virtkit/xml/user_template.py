@@ -96,7 +96,8 @@ def _plain(guest: Guest) -> Guest:
     a secret only that there is some."""
     hidden = {key: {"hidden": True} if getattr(guest.spec, key) else {} for key in _SECRET}
     nothing = {"written_cloud_init": None, "password": None, "password_text": None, "files": ()}
-    spec = guest.spec.model_copy(update={**hidden, **nothing, "file_contents": {}})
+    contents: dict[str, object] = {"file_contents": {}, "ignition_bytes": b""}
+    spec = guest.spec.model_copy(update={**hidden, **nothing, **contents})
     return replace(guest, spec=spec, driver=replace(guest.driver, check=_no_check))
 
 

@@ -116,6 +116,24 @@ def test_an_address_has_one_entry() -> None:
     assert merged_names(hosts) == (DnsHost("10.20.0.5", ("a", "b")), DnsHost("fd00::5", ("a",)))
 
 
+def test_a_name_has_an_entry_for_each_of_its_addresses() -> None:
+    spec = {"cidr": "10.20.0.0/24", "names": {"api": ["10.20.0.2", "10.20.0.3"], "b": "10.20.0.3"}}
+    desired = samples.desired_of(text(spec))
+    assert desired.networks[0].names == (
+        DnsHost("10.20.0.2", ("api",)),
+        DnsHost("10.20.0.3", ("api", "b")),
+    )
+    assert desired.guests[0].interfaces[0].address == "10.20.0.4", "they are somebody's already"
+
+
+def test_one_address_in_a_list_is_what_it_is_alone() -> None:
+    one = existing({"cidr": "10.20.0.0/24", "names": {"api": "10.20.0.5"}})
+    found = planned(one, {"cidr": "10.20.0.0/24", "names": {"api": ["10.20.0.5"]}})
+    assert reasons(found.changes) == {}
+    more = planned(one, {"cidr": "10.20.0.0/24", "names": {"api": ["10.20.0.5", "10.20.0.6"]}})
+    assert reasons(more.changes) == {"names": ("spec", "live")}
+
+
 def test_an_address_with_a_name_is_no_guests() -> None:
     spec = {"cidr": "10.20.0.0/24", "names": {"api": "10.20.0.2"}}
     (guest,) = samples.desired_of(text(spec)).guests

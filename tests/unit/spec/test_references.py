@@ -10,6 +10,7 @@ from virtkit.errors import SpecErrors
 from virtkit.plan.resolve import requested
 from virtkit.spec import Spec, load
 from virtkit.spec.model import MAX_FILES_SIZE
+from virtkit.spec.model.ignition import MAX_IGNITION_SIZE
 
 HASH = "$6$rounds=1000$saltsalt$" + "a" * 86
 
@@ -139,6 +140,44 @@ def test_files_are_not_larger_than_a_seed_bears() -> None:
     read("{files: [{path: /a, source: half}, {path: /b, source: half}]}").check_references()
 
 
+CONFIG = '{"ignition": {"version": "3.3.0"}, "x": "s3cret"}'
+NO_SEED = "image: debian-12-cloud"
+
+
+def test_an_ignition_file_is_no_part_of_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a.ign").write_text(CONFIG)
+    monkeypatch.setenv("LAB_IGNITION", CONFIG)
+    digests = []
+    for words in ("a.ign", "{file: a.ign}", "{env: LAB_IGNITION}"):
+        spec = read(f"{{{NO_SEED}, ignition: {words}}}")
+        spec.check_references()
+        guest = spec.guests["web"]
+        assert guest.ignition_bytes == CONFIG.encode()
+        assert "s3cret" not in repr(spec) + str(guest.requested)
+        digests.append(requested(spec, guest)["ignition"])
+    assert len(set(digests)) == 1, "wherever it is"
+    Path("a.ign").write_text(CONFIG.replace("s3cret", "other"))
+    spec = read(f"{{{NO_SEED}, ignition: a.ign}}")
+    assert requested(spec, spec.guests["web"])["ignition"] != digests[0]
+    assert "ignition" not in requested(read("{}"), read("{}").guests["web"])
+
+
+def test_an_ignition_file_of_an_included_spec_is_beside_it() -> None:
+    Path("base").mkdir()
+    Path("base/a.ign").write_text(CONFIG)
+    for words in ("a.ign", "{file: a.ign}"):
+        Path("base/base.yaml").write_text(f"defaults: {{{NO_SEED}, ignition: {words}}}")
+        Path("lab.yaml").write_text("include: [base/base.yaml]\nname: lab\nguests: {web: {}}\n")
+        assert load("lab.yaml").guests["web"].ignition_bytes == CONFIG.encode()
+
+
+def test_an_ignition_file_is_not_larger_than_4_mib() -> None:
+    Path("big").write_bytes(b" " * (MAX_IGNITION_SIZE + 1))
+    (one,) = unread("{ignition: big}")
+    assert one.startswith("lab.yaml:3:19 guests.web.ignition: the file 'big' is larger than 4096")
+    assert "merge" in one
+
+
 @pytest.mark.parametrize(
     ("guest", "text", "error"),
     [
@@ -175,6 +214,20 @@ def test_files_are_not_larger_than_a_seed_bears() -> None:
             "",
             "lab.yaml:3:43 guests.web.files[0].content.env: the variable 'NOT_SET_AT_ALL' is not",
         ),
+        ("{ignition: gone}", "", "lab.yaml:3:19 guests.web.ignition: there is no file 'gone'"),
+        ("{ignition: .}", "", "lab.yaml:3:19 guests.web.ignition: '.' is a folder"),
+        ("{ignition: {env: NOT_SET}}", "", "lab.yaml:3:25 guests.web.ignition.env: the variable"),
+        (
+            "{ignition: a}",
+            "variant: fcos\n",
+            "lab.yaml:3:19 guests.web.ignition: this is no Ignition file; make one of a Butane",
+        ),
+        (
+            "{ignition: {file: a}}",
+            '{"ignition": {"version": 3}}',
+            "lab.yaml:3:9 guests.web.ignition: this is no Ignition file; begin it with",
+        ),
+        ("{ignition: a}", "[" * 100_000, "lab.yaml:3:19 guests.web.ignition: this is no Ignition"),
     ],
 )
 def test_what_can_not_be_read(guest: str, text: str, error: str) -> None:

@@ -39,11 +39,13 @@ def test_it_sees_no_secrets(tmp_path: Path) -> None:
     """What a template makes stands in libvirt, where others read it."""
     names = ("spec", "spec.cloud_init", "spec.core_cloud_init", "spec.vars", "requested")
     names += ("spec.files", "spec.file_contents", "spec.password", "spec.password_text")
+    names += ("spec.ignition_bytes",)
     shown = " ".join(f"{{{{ guest.{each} }}}}" for each in names)
     guest = guest_of(tmp_path, f"{shown} {{{{ guest.skips_cloud_init }}}} ")
     cloud = {"chpasswd": {"users": ["a secret"]}}
     hidden = {"cloud_init": cloud, "core_cloud_init": cloud, "vars": {"token": "a secret"}}
     given = {"file_contents": {"/etc/a": b"a secret"}, "password_text": "a secret"}
+    given["ignition_bytes"] = b"a secret"
     file = GuestFile(path="/etc/a", content="a secret")
     own_spec = guest.spec.model_copy(update={**hidden, **given, "files": (file,)})
     own = replace(guest, spec=own_spec)

@@ -9,7 +9,7 @@ from virtkit import seed
 from virtkit.apply.engine import Say
 from virtkit.apply.guest.context import GuestContext
 from virtkit.apply.guest.seed_keys import SeedKeys
-from virtkit.apply.volumes import delete_volume, make_seed, make_volume
+from virtkit.apply.volumes import delete_volume, make_given, make_seed, make_volume
 from virtkit.errors import VirtkitError
 from virtkit.plan import has_volume
 from virtkit.progress import Progress
@@ -93,5 +93,7 @@ class Volumes:
             assert keys is not None
             files = seed.files(self._context.guest, keys, self._context.record.instance)
             make_seed(storage, volume, self._context.guest.driver.seed, files, progress)
+        elif volume.content == "given":
+            make_given(storage, volume, self._context.guest.spec.ignition_bytes)
         else:
             make_volume(storage, volume, progress)

@@ -77,8 +77,10 @@ class DiskDevice(Model):
         "root disk must be one, too.",
     )
 
-    bus: Literal["virtio", "scsi", "sata", "ide"] | None = Field(
-        default=None, description="The bus that it is on; left out, the type's own."
+    bus: Literal["virtio", "scsi", "sata", "ide", "nvme"] | None = Field(
+        default=None,
+        description="The bus that it is on; left out, the type's own. `nvme` needs libvirt 11.5 on "
+        "the host, and is untested.",
     )
     cache: Literal["none", "writethrough", "writeback", "directsync", "unsafe"] | None = Field(
         default=None, description="How the host caches it; left out, as the hypervisor does."

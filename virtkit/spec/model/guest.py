@@ -51,6 +51,7 @@ from virtkit.spec.model.disk import Disk, RootDisk
 from virtkit.spec.model.display import Graphics
 from virtkit.spec.model.folder import Folder, HostDevice
 from virtkit.spec.model.guest_file import GuestFile
+from virtkit.spec.model.ignition import Ignition
 from virtkit.spec.model.secret import Password
 from virtkit.spec.problem import Problem, quote
 from virtkit.spec.sizes import GIB
@@ -295,6 +296,9 @@ class GuestFields(Model):
         max_length=64,
         repr=False,
     )
+    ignition: Ignition | None = Field(
+        default=None, description="An Ignition file, for CoreOS and its kin; then it has no seed."
+    )
     groups: tuple[GroupName, ...] = Field(default=(), description="Ansible groups.")
     vars: dict[Variable, Any] = Field(
         default_factory=dict, description="Ansible variables: inventory, plugin and playbooks."
@@ -398,6 +402,7 @@ class GuestSpec(GuestFields):
             brings more.
         file_contents: what is in each of its ``files``, by path; of one that can't be read nothing.
         password_text: its ``password`` or the hash of it, where there is one that can be read.
+        ignition_bytes: what is in its ``ignition``; nothing where that can't be read.
     """
 
     name: str
@@ -407,6 +412,7 @@ class GuestSpec(GuestFields):
     written_cloud_init: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
     file_contents: dict[str, bytes] = Field(default_factory=dict, exclude=True, repr=False)
     password_text: str | None = Field(default=None, exclude=True, repr=False)
+    ignition_bytes: bytes = Field(default=b"", exclude=True, repr=False)
 
     @property
     def interfaces(self) -> tuple[InterfaceSpec, ...]:

@@ -29,6 +29,7 @@ from virtkit.spec.model.base import (
     Model,
     ServerAddress,
 )
+from virtkit.spec.model.name_addresses import NameAddresses
 from virtkit.spec.problem import Problem
 from virtkit.spec.values import cidr
 
@@ -126,8 +127,9 @@ class NetworkSpec(Model):
         default=None,
         description="The largest packet of the network and of its guests, in bytes.",
     )
-    names: dict[HostName, MachineAddress] = Field(
-        default_factory=dict, description="More names that the network's DNS answers."
+    names: dict[HostName, NameAddresses] = Field(
+        default_factory=dict,
+        description="More names that the network's DNS answers: an address, or a list of several.",
     )
     forward: dict[DomainName, MachineAddress] = Field(
         default_factory=dict,
