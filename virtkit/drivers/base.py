@@ -104,8 +104,9 @@ class Driver:
         capabilities: what a container that is not privileged keeps.
         folders: the host's folders that its container sees, read-only, in a root that is empty.
         programs: files on the host that it runs, and the Debian package that contains each.
-        start_limit: seconds that the hypervisor gives its own programs while a guest starts, where
-            no setting changes that; 0 where it has no such limit.
+        start_limit: seconds that the hypervisor gives its own programs at least while a guest
+            starts, where no setting changes that; a start that fails later is tried again. 0 where
+            it has no such limit.
         timeout_factor: factor on the default ready timeout.
         caveats: what its users should know, plainly.
         check: why a host can't run it; empty where it can.
