@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from virtkit._dataclass import dataclass
 from virtkit.state.desired import Guest, Interface
 from virtkit.xml import render
 

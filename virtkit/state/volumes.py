@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import string
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from virtkit._dataclass import dataclass
 from virtkit.spec.model import DiskDevice
 
 if TYPE_CHECKING:
