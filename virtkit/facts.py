@@ -6,8 +6,10 @@ It must never ask anything itself: planning from the same facts gives the same p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
+
+from virtkit._dataclass import dataclass
 
 
 def version_text(version: int) -> str:

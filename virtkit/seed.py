@@ -10,10 +10,10 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from virtkit._dataclass import dataclass
 from virtkit.state import given
 from virtkit.state.desired import Guest, Interface
 from virtkit.xml import render

@@ -498,7 +498,7 @@ def test_qemu_is_stopped_by_a_signal(lab: Lab) -> None:
     assert lab.virtkit("restart", "deaf", "--no-wait", "--timeout", "1").elapsed < 60
     assert lab.status("deaf")["state"] == "running"
     with lab.starts("stop", "deaf", "--timeout", "20") as stop:
-        time.sleep(4)  # it takes the first question
+        virsh("qemu-monitor-event", "fault-deaf", "--event", "POWERDOWN", "--timeout", "15")
         os.kill(process("fault-deaf"), signal.SIGSTOP)
         _, said = stop.communicate(timeout=120)
     assert "it did not shut down in 20 s: it was forced off" in said, "it had all of its time"

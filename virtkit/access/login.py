@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from virtkit._dataclass import dataclass
 from virtkit.access.keys import folder, has_folder, identity_files
 from virtkit.drivers import DRIVERS
 from virtkit.host import Host, ssh_config_path

@@ -10,9 +10,9 @@ import hashlib
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from virtkit._dataclass import dataclass
 from virtkit.access import Login
 from virtkit.drivers import Driver
 from virtkit.errors import RequestError

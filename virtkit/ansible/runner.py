@@ -16,10 +16,11 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from virtkit._dataclass import dataclass
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.progress import Progress
 from virtkit.system import commands, temporary

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Generic, TypeVar
 
+from virtkit._dataclass import dataclass
 from virtkit.drivers import AUTO, DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.host import Host, LibvirtUnavailable

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from virtkit import access
+from virtkit._dataclass import dataclass
 from virtkit.api._hosts import Say
 from virtkit.api._observation import HostState, ask_each, check_request, silence, split_place
 from virtkit.api._silence import unknown_places

@@ -6,11 +6,12 @@ import difflib
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol
 
 from virtkit import access
+from virtkit._dataclass import dataclass
 from virtkit.access import Login
 from virtkit.api._hosts import (
     Say,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from virtkit import images
+from virtkit._dataclass import dataclass
 from virtkit.api._hosts import Say, quiet
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError

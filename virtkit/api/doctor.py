@@ -6,12 +6,13 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from virtkit import images
+from virtkit._dataclass import dataclass
 from virtkit.api._hosts import Say, chosen_hosts, hosts_of, quiet
 from virtkit.api._observation import is_silence, schemes_of, side_by_side
 from virtkit.api._shared import shared_checks

@@ -7,11 +7,11 @@ import re
 import shlex
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from virtkit import ansible
+from virtkit._dataclass import dataclass
 from virtkit.api._defaults import HOST_TYPES
 from virtkit.api._hosts import Tell, host_named, quiet
 from virtkit.apply import Report, Step, engine

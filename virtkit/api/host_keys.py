@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from virtkit._dataclass import dataclass
 from virtkit.api._hosts import host_named
 from virtkit.errors import RequestError
 from virtkit.host import Remote, host_keys

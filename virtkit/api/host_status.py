@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import Any
 
+from virtkit._dataclass import dataclass
 from virtkit.api._hosts import Say, chosen_hosts, quiet
 from virtkit.api._observation import is_silence, side_by_side
 from virtkit.drivers import DRIVERS

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from virtkit import images
+from virtkit._dataclass import dataclass
 from virtkit.api._defaults import LOCK_TIMEOUT
 from virtkit.api._hosts import Say, hosts_of, quiet
 from virtkit.api._observation import Answer, Observation, observe, unanswered_error

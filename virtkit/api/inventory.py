@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from virtkit import access, ansible
+from virtkit._dataclass import dataclass
 from virtkit.access import Login
 from virtkit.ansible import InventoryGuest
 from virtkit.api._hosts import (

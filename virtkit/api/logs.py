@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import TypeVar
 
 from virtkit import access
+from virtkit._dataclass import dataclass
 from virtkit.api._hosts import (
     GuestOnHost,
     Say,

@@ -7,11 +7,12 @@ import re
 import shlex
 import socket
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from virtkit import access, images
+from virtkit._dataclass import dataclass
 from virtkit.api._hosts import hosts_of, path_of
 from virtkit.api._observation import Answer, Observation, observe
 from virtkit.errors import RequestError

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 
+from virtkit._dataclass import dataclass
 from virtkit.api._defaults import LOCK_TIMEOUT
 from virtkit.api._hosts import Say, Tell, quiet
 

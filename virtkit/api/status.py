@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from virtkit import access
+from virtkit._dataclass import dataclass
 from virtkit.api._hosts import (
     GuestOnHost,
     Say,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Protocol
 
+from virtkit._dataclass import dataclass
 from virtkit.apply.pool_record import PoolRecords
 from virtkit.host import Host
 from virtkit.spec.command import virtkit_command

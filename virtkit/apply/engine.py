@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from graphlib import TopologicalSorter
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
+from virtkit._dataclass import dataclass
 from virtkit.errors import Interrupted, VirtkitError, from_os_error
 from virtkit.progress import Progress
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from virtkit import api
+from virtkit._dataclass import dataclass
 from virtkit.cli.parser import Option, Positionals, at_least, flag
 from virtkit.errors import RequestError
 

@@ -7,9 +7,10 @@ and stands once in host/, access/ or apply/.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
+from virtkit._dataclass import dataclass
 from virtkit.drivers.effects import Effect
 from virtkit.drivers.fields import row_key, row_of
 

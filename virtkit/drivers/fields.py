@@ -8,9 +8,9 @@ for a disk, an interface or a drive that comes or goes, ``disks.size`` for a cha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
+from virtkit._dataclass import dataclass
 from virtkit.drivers.effects import Effect
 
 #: What carries out the change of a running guest. ``autostart`` is a flag of libvirt's;

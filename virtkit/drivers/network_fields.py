@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from virtkit._dataclass import dataclass
 from virtkit.drivers.effects import Effect
 
 

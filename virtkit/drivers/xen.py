@@ -84,7 +84,7 @@ XEN_PV = Driver(
     on_cards=False,
     limited_to_host_cpus=True,  # libxlDomainSetVcpusFlags refuses more
     serial_start=True,  # libxl gives each device's hotplug script ten seconds, however busy a host
-    start_limit=10.0,
+    start_limit=10.0,  # LIBXL_HOTPLUG_TIMEOUT: 10 or 40 s, by its version
     boot_args="console=hvc0",
     loader="pygrub",
     timeout_factor=2.0,

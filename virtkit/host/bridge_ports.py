@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import libvirt
 from lxml import etree
 
+from virtkit._dataclass import dataclass
 from virtkit.errors import VirtkitError
 from virtkit.host import firewall, questions
 from virtkit.host.connection import Connections

@@ -39,8 +39,8 @@ from virtkit.host.ssh import Remote
 libvirt.registerErrorHandler(lambda *_: None, None)  # else libvirt prints each error on stderr
 
 #: Seconds between two keepalive messages, and how many may go unanswered: a connection to a daemon
-#: that hangs is closed after KEEPALIVE * (MISSED + 1). A daemon that works answers them, but not
-#: while it ends a container, with libvirt's hooks: seconds, on slow emulated hosts more than 30.
+#: that hangs is closed after KEEPALIVE * (MISSED + 1). A daemon that works answers them, but for
+#: seconds while it ends a container; a slow emulated host's was silent for more than 30.
 KEEPALIVE, MISSED = 5, 11
 #: Seconds that a daemon has to take a connection; the first one may have to start it.
 OPEN_TIMEOUT = 30.0

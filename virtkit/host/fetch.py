@@ -11,10 +11,10 @@ import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from virtkit._dataclass import dataclass
 from virtkit.errors import RUN_AGAIN, VirtkitError
 from virtkit.host.ssh import Remote
 from virtkit.progress import Progress

@@ -9,11 +9,12 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from virtkit._dataclass import dataclass
 from virtkit.errors import VirtkitError
 from virtkit.host.ssh import Remote, root_prefix
 from virtkit.system import commands

@@ -10,13 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import libvirt
 import libvirt_qemu
 
+from virtkit._dataclass import dataclass
 from virtkit.drivers import Driver
 from virtkit.host.connection import Connections
 from virtkit.host.ssh import root_prefix

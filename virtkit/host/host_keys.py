@@ -12,9 +12,9 @@ import shlex
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from virtkit._dataclass import dataclass
 from virtkit.errors import VirtkitError
 from virtkit.host.ssh import ASK_NOBODY, UNKNOWN_KEY, Remote, ssh_config_path
 from virtkit.system import commands, temporary

@@ -16,12 +16,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import libvirt
 import platformdirs
 
+from virtkit._dataclass import dataclass
 from virtkit.errors import RequestError
 from virtkit.facts import KvmVerdict, Pool
 from virtkit.host import questions

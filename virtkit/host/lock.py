@@ -18,11 +18,11 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from virtkit._dataclass import dataclass
 from virtkit.errors import RUN_AGAIN, RequestError, VirtkitError
 from virtkit.host.ssh import Remote
 from virtkit.system import commands

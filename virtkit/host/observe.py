@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from ipaddress import ip_interface
 from pathlib import PurePosixPath
 from typing import Literal
@@ -11,6 +11,7 @@ from typing import Literal
 import libvirt
 from lxml import etree
 
+from virtkit._dataclass import dataclass
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import DriverFacts, HostFacts, NoUserns, Pool, UsedSubnet

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
+from virtkit._dataclass import dataclass
 from virtkit.facts import UsedSubnet
 
 #: Types of routes that no machine has.

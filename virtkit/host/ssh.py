@@ -18,10 +18,10 @@ import stat
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from virtkit._dataclass import dataclass
 from virtkit.errors import VirtkitError
 from virtkit.host import ssh_cipher
 from virtkit.system import commands, temporary

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import libvirt
 
+from virtkit._dataclass import dataclass
 from virtkit.host.timeouts import HypervisorUnresponsive, call_with_timeout
 
 #: Seconds for a look at a running guest's hypervisor process.

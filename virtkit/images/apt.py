@@ -13,9 +13,9 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from virtkit._dataclass import dataclass
 from virtkit.images import sandbox
 from virtkit.images.build_errors import without_user
 from virtkit.progress import Progress

@@ -15,13 +15,13 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from grp import getgrgid
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from pwd import getpwuid
 
+from virtkit._dataclass import dataclass
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.images import apt, build_errors, build_folder, sandbox, userns_check
 from virtkit.progress import Progress

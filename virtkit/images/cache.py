@@ -7,7 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import filelock
 import platformdirs
 
+from virtkit._dataclass import dataclass
 from virtkit.images import build, build_folder, download, file_checks, file_types, formats, sandbox
 from virtkit.images import rootfs as rootfs_images
 from virtkit.images import unpack as unpacking

@@ -8,10 +8,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from virtkit._dataclass import dataclass
 from virtkit.errors import VirtkitError
 from virtkit.images import file_types
 

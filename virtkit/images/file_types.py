@@ -10,9 +10,10 @@ import bz2
 import lzma
 import shlex
 import zlib
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
+
+from virtkit._dataclass import dataclass
 
 #: Bytes from a file's beginning that are looked at: an ISO 9660 says what it is after 32 KiB.
 HEAD = 64 * 1024

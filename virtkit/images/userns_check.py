@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from virtkit._dataclass import dataclass
 from virtkit.errors import RequestError
 
 #: Ids that a system's packages own files by.

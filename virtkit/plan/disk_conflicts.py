@@ -6,8 +6,8 @@ Only what is to be made or started is looked at: what runs goes on, whatever bec
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
+from virtkit._dataclass import dataclass
 from virtkit.drivers.fields import row_key
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts

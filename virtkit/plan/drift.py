@@ -8,11 +8,11 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lxml import etree
 
+from virtkit._dataclass import dataclass
 from virtkit.drivers.fields import device_field_at, field_at, limited_at, part_at, row_of
 from virtkit.spec.model import DEFAULT_NETWORK, drive_number
 from virtkit.state.observed import ObservedGuest

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_network
 
+from virtkit._dataclass import dataclass
 from virtkit.drivers.fields import row_key
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts, UsedSubnet

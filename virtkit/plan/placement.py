@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from virtkit._dataclass import dataclass
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import Room

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from virtkit._dataclass import dataclass
 from virtkit.spec.document import EACH, read_document
 from virtkit.spec.errors import Problems
 from virtkit.spec.files import SECTIONS, TOP_KEYS

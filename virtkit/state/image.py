@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from virtkit._dataclass import dataclass
 from virtkit.spec import model
 from virtkit.state.digests import digest
 

@@ -6,9 +6,10 @@ host/observe.py fills it, plan/ reads it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from virtkit._dataclass import dataclass
 from virtkit.errors import VirtkitError
 from virtkit.state.record import GuestRecord, NetworkRecord, PoolRecord
 

@@ -10,7 +10,8 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from virtkit._dataclass import dataclass
 
 #: ``KIND BASE64``, as words of a line; before it options may stand, and their quoted commands may
 #: have words that look like it.

@@ -6,10 +6,11 @@ Pure. It must never hold a secret: every local user can read it. Its text: recor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
+from virtkit._dataclass import dataclass
 from virtkit.facts import DiskSource
 from virtkit.spec import DEFAULT_NETWORK
 from virtkit.spec.values import is_mac_address

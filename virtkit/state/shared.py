@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from virtkit._dataclass import dataclass
 from virtkit.spec.model import device_kind, device_parts
 
 #: How a guest sees a folder: file systems that it mounts itself, or ``bind``, which is there.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import string
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from virtkit._dataclass import dataclass
 from virtkit.spec.model import DiskDevice, drive_name
 from virtkit.spec.model.ignition import IGNITION_VOLUME
 from virtkit.state.shared import CONTAINER_FOLDER, SharedFolder

@@ -12,8 +12,8 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 
+from virtkit._dataclass import dataclass
 from virtkit.errors import RequestError
 from virtkit.progress import Progress
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from lxml import etree
 
+from virtkit._dataclass import dataclass
 from virtkit.xml import machine_state
 
 #: An attribute's or an element's text, which may be missing.

@@ -21,6 +21,8 @@ except SystemExit as ended:
     print(file=sys.stderr)
     print(json.dumps([ended.code, sorted(sys.modules)]), file=sys.stderr)
 """
+#: What pydantic would look for plugins by.
+PACKAGES = {"importlib.metadata"}
 NETWORK = {"ssl", "http.client", "urllib.request", "asyncio", "paramiko"}
 MODELS = {"pydantic", "ruamel.yaml"}
 LIBVIRT = {"libvirt", "lxml.etree", "virtkit.host"}
@@ -45,9 +47,12 @@ COMMANDS: dict[str, tuple[int, set[str]]] = {
     "nosuch": (210, PLANS | NOT_FOR_HELP - {"rich"}),
     "up --help": (160, PLANS | NOT_FOR_HELP),
     "image --help": (130, PLANS | NOT_FOR_HELP),
-    "validate lab.yaml": (345, NETWORK | LIBVIRT | WORK | PLANS | {"rich"}),
-    "validate --json lab.yaml": (345, NETWORK | LIBVIRT | WORK | PLANS | {"rich"}),
-    "status lab.yaml": (465, NETWORK | WORK | PLANS),  # rich where libvirt does not answer
+    "validate lab.yaml": (304, PACKAGES | NETWORK | LIBVIRT | WORK | PLANS | {"rich"}),
+    "validate --json lab.yaml": (304, PACKAGES | NETWORK | LIBVIRT | WORK | PLANS | {"rich"}),
+    "status lab.yaml": (
+        430,
+        PACKAGES | NETWORK | WORK | PLANS,
+    ),  # rich where libvirt does not answer
 }
 
 

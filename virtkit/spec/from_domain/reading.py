@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from urllib.parse import urlsplit
 
 from lxml import etree
 
+from virtkit._dataclass import dataclass
 from virtkit.drivers import DRIVERS, Driver
 from virtkit.spec.model import GuestFields, Model
 from virtkit.spec.values import suggest_label

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
+from virtkit._dataclass import dataclass
 from virtkit.spec.model.base import DEFAULT_IMAGE
 from virtkit.spec.model.image import Build, Image
 
