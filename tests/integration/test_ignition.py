@@ -64,7 +64,7 @@ def test_the_guest_finds_what_the_file_says(edits: Edits) -> None:
 def test_nobody_else_does(edits: Edits, guest: str) -> None:
     path = Path(POOL) / f"ignited-{guest}-ignition"
     assert path.stat().st_mode & 0o777 == 0o600
-    lines = subprocess.run(["ps", "-wweo", "args"], capture_output=True, text=True, check=True).stdout
+    lines = run("ps", "-wweo", "args")
     assert f"ignited-{guest}-ignition" in lines, "QEMU is given the path"
     texts = [lines, virsh("dumpxml", f"ignited-{guest}", "--security-info")]
     texts += [virsh("dumpxml", f"ignited-{guest}", "--inactive", "--security-info")]
