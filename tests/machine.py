@@ -54,8 +54,9 @@ class Machine:
             "UserKnownHostsFile": self.folder / "known_hosts",
             "StrictHostKeyChecking": "yes",
             "BatchMode": "yes",
-            "ConnectTimeout": 10,
-            "ServerAliveInterval": 15,
+            # it may be busy for long; what it does is waited for
+            "ConnectTimeout": 120,
+            "ServerAliveInterval": 30,
             "LogLevel": "ERROR",
         }
         line = ["ssh", "-F", "/dev/null", "-i", str(self.folder / "id"), "-p", str(self.port)]
