@@ -322,6 +322,8 @@ RESTART_TINY = (
     *RESTART,
     _to("sound", True, "devices/sound"),
     _to("tpm", True, "devices/tpm"),
+    # the first folder; the running machine would have to give it back, too
+    _to("folders", [READ], "devices/filesystem[driver/@type='virtiofs']", stays=True),
 )
 RESTART_DISKS = (
     _to("disk.bus", "scsi", _disk("root", "target[@bus='scsi']")),
@@ -338,8 +340,6 @@ RESTART_DISKS = (
     _to("disks.read.readonly", True, _disk("read", "readonly")),
     _to("disks.common.shared", True, _disk("common", "shareable")),
     _to("graphics.kind", "spice", "devices/graphics[@type='spice']", called="graphics"),
-    # the first folder; the running machine would have to give it back, too
-    _to("folders", [READ], "devices/filesystem[driver/@type='virtiofs']", stays=True),
     _to("max", {"cpus": 2, "memory": "64MiB"}, "vcpu[. = '2']"),
 )
 #: The last three keep a machine without a system from booting at all.
@@ -392,7 +392,12 @@ RECREATE_DISKS = (
     _to("ignition", "one.ign", "sysinfo/entry", host="cmp {folder}/one.ign {volume}-ignition"),
 )
 RECREATE_BOOTS = (_to("system", "windows", "clock[@offset='localtime']"),)
-RECREATE_BOX = (*RECREATE, _to("privileged", True, "features[not(capabilities)]"))
+RECREATE_BOX = (
+    *RECREATE,
+    _to("privileged", True, "features[not(capabilities)]"),
+    # they run for the new login, and again for the first one
+    _to("playbooks", ["site.yml"], effect="live", stays=True, back={"playbooks": "live"}),
+)
 
 #: The cases of each guest, by what they cost.
 _BY_GUEST: Mapping[str, Mapping[Effect, tuple[Case, ...]]] = {
