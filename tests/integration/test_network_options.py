@@ -347,7 +347,8 @@ def test_guests_on_a_wire(edits: Edits) -> None:
     }
     edits.guest("far", type="lxc", networks=["cable"], ready={"timeout": "5s"})
     edits.guest("router", type="lxc", networks=["front", "front-2", "cable"])
-    edits.guest("vm2", type="qemu", networks=["front", "cable"])
+    patient = {"timeout": "1h"}
+    edits.guest("vm2", type="qemu", networks=["front", "cable"], ready=patient)
     notes = edits.lab.json("plan")["notes"]
     assert any(each.startswith("guest/far: its host can't reach it on a network") for each in notes)
     ran = edits.lab.virtkit("up", "--json", code=1)
