@@ -353,7 +353,7 @@ RESTART_BOOTS = (
 )
 RESTART_BOX = (
     _to("cpus", 2, "vcpu[. = '2']"),
-    _to("devices", [RAM.format("/mnt")], "devices/filesystem[@type='ram'][target/@dir='/mnt']"),
+    _to("devices", [RAM.format("/mnt")], inside="findmnt -t tmpfs /mnt"),
     _to("disk", "5GiB", inside=_is_larger("/", 4_600_000_000), stays=True),
     _to(
         "disks.more",
@@ -368,7 +368,7 @@ RESTART_BOX = (
     _to("networks.front.address", "10.94.91.21", inside="ip -br a | grep -q ' 10.94.91.21/'"),
     _to("networks.front.address6", "fd00:94:91::20", inside="ip -br a | grep -q ' fd00:94:91::20'"),
     *RESTART,
-    _to("template", "lxc.xml.j2", "devices/filesystem[@type='ram'][target/@dir='/media']"),
+    _to("template", "lxc.xml.j2", inside="findmnt -t tmpfs /media"),
 )
 
 # --- what asks for a new root disk ---------------------------------------------------------------
@@ -389,7 +389,14 @@ RECREATE_TINY = (
     *RECREATE,
 )
 RECREATE_DISKS = (
-    _to("ignition", "one.ign", "sysinfo/entry", host="cmp {folder}/one.ign {volume}-ignition"),
+    _to(
+        "ignition",
+        "one.ign",
+        "sysinfo/entry",
+        host="cmp {folder}/one.ign {volume}-ignition",
+        # its seed is back, and the keys in it
+        back={"ssh_keys": "live"},
+    ),
 )
 RECREATE_BOOTS = (_to("system", "windows", "clock[@offset='localtime']"),)
 RECREATE_BOX = (
