@@ -105,6 +105,7 @@ FIELDS: Mapping[str, Field] = {
     "cpu": Field(effect="restart", sparse=True),
     "cpu.features": Field(effect="restart", xml_paths=("cpu/feature",), traceless=True),
     "cpu.model": Field(effect="restart", xml_paths=("cpu",), traceless=True),
+    "cpu.numa": Field(effect="restart", xml_paths=("cpu/numa", "numatune"), traceless=True),
     "cpu.pin": Field(effect="restart", xml_paths=("cputune",), traceless=True),
     "cpu.topology": Field(effect="restart", xml_paths=("cpu/topology",), traceless=True),
     "description": Field(effect="live", action="describe", xml_paths=("description",), sparse=True),
@@ -140,6 +141,7 @@ FIELDS: Mapping[str, Field] = {
         effect="restart",
         action="plug",
         xml_paths=("memoryBacking",),
+        beside=("hugepages",),
         started_with="memoryBacking/access",
         seed=True,
         first_boot=True,
@@ -153,6 +155,9 @@ FIELDS: Mapping[str, Field] = {
     "host": Field(effect="recreate"),
     "host_devices": Field(  # nothing but its contents tells one from another
         effect="restart", xml_paths=("devices/hostdev",), traceless=True, sparse=True
+    ),
+    "hugepages": Field(
+        effect="restart", xml_paths=("memoryBacking/hugepages",), traceless=True, sparse=True
     ),
     "image": Field(effect="recreate"),
     "kernel": Field(  # another content of its files leaves no trace

@@ -66,6 +66,8 @@ XEN_PV = Driver(
             ("cpu.model", "cpu.features", "cpu.topology"),
             "Xen's guests see the host's processor",
         ),
+        "hugepages": "Xen gives guests memory itself, and takes huge pages by its own lights",
+        "cpu.numa": "virtkit gives Xen's guests no NUMA cells",
         **dict.fromkeys(("networks.model", "networks.queues"), "guests have Xen's own card"),
         "boot": _FIRMWARE,
         "cdroms": "virtkit gives Xen's guests Xen's own disks and no drives",

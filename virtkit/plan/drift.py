@@ -143,7 +143,7 @@ class DriftCheck:
     def _detaching(self) -> Iterable[str]:
         """What is to leave the running guest, but for what others came by: it harms nobody."""
         for path in self._record.detaching:
-            if not row_of(field_at(path)).started_with.startswith(f"{path}/"):
+            if not row_of(field_at(path)).started_with:
                 yield path
 
     def _stays(self, path: str) -> bool:

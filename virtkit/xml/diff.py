@@ -78,9 +78,11 @@ _IDENTITIES = {
     "dns/forwarder": ("@domain",),
     "cpu/feature": ("@name",),
     "cputune/vcpupin": ("@vcpu",),
+    "numa/cell": ("@id",),
+    "numatune/memnode": ("@cellid",),
 }
 #: Elements that only hold others together, and may hold somebody else's.
-_GROUPS = {"dns"}
+_GROUPS = {"cputune", "dns", "memoryBacking"}
 #: Attributes that distinguish further, where we set them; libvirt may choose them itself.
 _ALSO = {"input": ("bus",), "controller": ("type",)}
 

@@ -98,7 +98,9 @@ def test_the_limits_are_those_that_max_has() -> None:
         ("os/type/@machine", ""),
         ("memoryBacking/access/@mode", "folders"),
         ("devices/hostdev/source", "host_devices"),
-        ("numatune", ""),
+        ("cpu/numa/cell[0]/@memory", "cpu.numa"),
+        ("numatune/memnode[0]", "cpu.numa"),
+        ("blkiotune", ""),
     ],
 )
 def test_field_at(path: str, field: str) -> None:

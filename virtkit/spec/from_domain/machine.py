@@ -8,6 +8,7 @@ from lxml import etree
 
 from virtkit.drivers import DRIVERS, Driver
 from virtkit.spec import sizes
+from virtkit.spec.from_domain import memory as memory_keys
 from virtkit.spec.from_domain.elements import drop, number, take, take_if, take_text
 from virtkit.spec.from_domain.reading import Reading
 from virtkit.spec.model import GuestFields
@@ -129,7 +130,7 @@ def cpu(reading: Reading) -> dict[str, Any]:
         if features:
             answer["features"] = features
         answer |= _topology(element)
-    return answer | _pin(reading)
+    return answer | memory_keys.numa(reading) | _pin(reading)
 
 
 def _topology(element: etree._Element) -> dict[str, Any]:

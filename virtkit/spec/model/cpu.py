@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StrictInt
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictInt,
+    model_serializer,
+)
 
-from virtkit.spec.model.base import MAX_CPUS, Model
+from virtkit.spec.model.base import MAX_CPUS, Model, without
+from virtkit.spec.model.numa import NumaCells
 from virtkit.spec.problem import Problem, quote
 
 #: The words for a guest's processor that are no named model.
 CPU_MODES = ("host-passthrough", "host-model", "maximum")
+#: What of a processor no record mentions where the spec does not.
+CPU_OPTIONS = ("numa",)
 
 
 def _name(text: str) -> str:
@@ -59,3 +68,11 @@ class Cpu(Model):
     pin: tuple[Annotated[StrictInt, Field(ge=0, le=4095)], ...] = Field(
         default=(), description="The host's CPU for each of its own, in their order."
     )
+    numa: NumaCells | None = Field(
+        default=None,
+        description="NUMA cells, which have all of its CPUs and memory between them.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without(serialize(self), CPU_OPTIONS)

@@ -51,6 +51,7 @@ from virtkit.spec.model.disk import Disk, RootDisk
 from virtkit.spec.model.display import Graphics
 from virtkit.spec.model.folder import Folder, HostDevice
 from virtkit.spec.model.guest_file import GuestFile
+from virtkit.spec.model.numa import PageSize
 from virtkit.spec.model.secret import Password
 from virtkit.spec.problem import Problem, quote
 from virtkit.spec.sizes import GIB
@@ -243,6 +244,11 @@ class GuestFields(Model):
         default=1, description="Virtual CPUs."
     )
     memory: Memory = Field(default=GIB, description="Memory, in whole MiB.")
+    hugepages: PageSize | None = Field(
+        default=None,
+        description="Its memory is of the host's huge pages of this size; enough must be free "
+        "where it starts.",
+    )
     cpu: Cpu = Field(default=Cpu.model_construct(), description="The processor that it sees.")
     max: Max = Field(
         default=Max.model_construct(),
