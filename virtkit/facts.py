@@ -217,8 +217,8 @@ class HostFacts:
         arch: as in libvirt's capabilities, ``x86_64``.
         cpus: logical CPUs; 0 where unknown.
         cpu_numbers: the numbers of those that are online; empty where nobody asked.
-        numa_nodes: its NUMA nodes by number, with the free pages of each by their bytes; empty where
-            nobody asked, or libvirt does not tell.
+        numa_nodes: its NUMA nodes by number, with the free pages of each by their bytes; empty
+            where nobody asked, or libvirt does not tell.
         machines: what its virtual machines can have, by ``<domain type=…>``; empty where nobody
             asked, or libvirt does not tell.
         pool: the pool that virtkit uses here.

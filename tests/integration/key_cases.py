@@ -294,6 +294,9 @@ RESTART_TINY = (
         back={"cdroms.2.disc": "live"},
     ),
     _to("cpus", 2, "vcpu[. = '2']"),
+    _to("cpu.emulator_pin", [0], "cputune/emulatorpin[@cpuset='0']"),
+    _to("cpu.io_threads", 2, "iothreads[. = '2']"),
+    _to("cpu.io_thread_pin", [1], "cputune/iothreadpin[@cpuset='1']", needs="cpu.io_threads"),
     _to("cpu.features", {"rdrand": "disable"}, "cpu/feature[@name='rdrand']"),
     _to("cpu.model", "maximum", "cpu[@mode='maximum']"),
     _to(

@@ -19,7 +19,7 @@ NODES = "/sys/devices/system/node/node[0-9]*"
 SPEC: dict[str, Any] = {
     "name": "guestmemory",
     "images": {"tiny": {"path": "tiny.raw"}},
-    "networks": {"front": {"cidr": "10.94.33.0/24"}},
+    "networks": {"front": {"cidr": "10.94.58.0/24"}},
     "defaults": {"type": "qemu", "ssh_keys": ["id.pub"]},
     "guests": {
         "cells": {
@@ -109,7 +109,7 @@ def test_nodes_that_the_host_lacks_are_refused(edits: Edits) -> None:
 
 
 def test_pages_that_are_not_free_are_refused(edits: Edits) -> None:
-    edits.guest("paged", hugepages="2MiB", memory="64TiB")
+    edits.guest("paged", hugepages="2MiB", memory="8TiB")
     refused = edits.lab.virtkit("plan", code=2)
     assert "has too few free huge pages of 2MiB" in refused.err
     assert "sysctl vm.nr_hugepages=" in refused.err

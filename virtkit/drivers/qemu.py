@@ -39,7 +39,11 @@ QEMU = Driver(
         "disks.size": "live",
         "disks.mount": "live",
     },
-    unsupported={"privileged": "a virtual machine has its own kernel; only containers have this"},
+    unsupported={
+        "privileged": "a virtual machine has its own kernel; only containers have this",
+        "cpu.hidden": "it is emulated, and there is no KVM to hide; "
+        "`cpu: {features: {hypervisor: disable}}` hides that it is",
+    },
     folders_by="virtiofs",
     host_devices=("pci", "usb"),
     # the oldest model that distributions of today start on (x86-64-v2); `maximum` has AVX, and

@@ -67,6 +67,11 @@ XEN_PV = Driver(
             "Xen's guests see the host's processor",
         ),
         "hugepages": "Xen gives guests memory itself, and takes huge pages by its own lights",
+        **dict.fromkeys(
+            ("cpu.emulator_pin", "cpu.io_threads", "cpu.io_thread_pin"),
+            "Xen's guests run without a QEMU whose threads libvirt could place",
+        ),
+        "cpu.hidden": "Xen tells its guests what it is",
         "cpu.numa": "virtkit gives Xen's guests no NUMA cells",
         **dict.fromkeys(("networks.model", "networks.queues"), "guests have Xen's own card"),
         "boot": _FIRMWARE,

@@ -33,8 +33,8 @@ def with_shared(
 
 
 def with_abilities(facts: HostFacts, connections: Connections) -> HostFacts:
-    """The same facts with what the host's virtual machines can have, its CPUs and its memory's pages;
-    as far as libvirt tells."""
+    """The same facts with what the host's virtual machines can have, which CPUs are online, and
+    the free pages of its memory; as far as libvirt tells."""
     return replace(
         facts,
         machines=machine_facts.machines(connections, facts),

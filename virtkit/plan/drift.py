@@ -121,6 +121,11 @@ class DriftCheck:
             return False
         return diff.element_at(self._live, place) is None
 
+    def io_threads(self) -> int:
+        """How many threads for disks the running guest has."""
+        number = diff.value_at(self._live, "iothreads") if self._live is not None else None
+        return int(number or 0)
+
     def disk_bus(self, volume: str) -> str:
         """The bus on which the running guest has a volume; empty where it has none of that name."""
         for disk in self._live.iterfind("./devices/disk") if self._live is not None else ():

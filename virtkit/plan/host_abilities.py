@@ -21,6 +21,8 @@ from virtkit.state.observed import ObservedGuest
 
 #: What is asked of a CPU's feature where the guest can do without it.
 _GIVEN_UP = ("disable", "forbid", "optional")
+#: The parts of ``cpu`` that name the host's.
+_PINS = ("pin", "emulator_pin", "io_thread_pin")
 _INSTALL = "on the host: sudo apt-get install"
 
 
@@ -29,7 +31,8 @@ def asks(guest: GuestSpec) -> bool:
     cpu = guest.cpu
     named = cpu.model is not None and cpu.model not in CPU_MODES
     other = guest.tpm or guest.firmware != "bios" or guest.system != "linux"
-    return named or bool(cpu.pin) or other or host_memory.asks(guest)
+    pinned = any(getattr(cpu, key) for key in _PINS)
+    return named or pinned or other or host_memory.asks(guest)
 
 
 def errors(changes: Iterable[Change], facts: HostFacts) -> Iterator[RequestError]:
@@ -73,15 +76,16 @@ def _starts(change: Change) -> bool:
 
 
 def _pins(guest: Guest, facts: HostFacts) -> Iterator[RequestError]:
-    pins, online = guest.spec.cpu.pin, facts.cpu_numbers
-    missing = [each for each in dict.fromkeys(pins) if each not in online]
-    if online and missing:
-        yield RequestError(
-            f"guest {guest.name}: host {guest.host} has no CPU {', '.join(map(str, missing))}",
-            why=f"its CPUs are {number_ranges(online).replace(',', ', ')}",
-            cure="name others in `cpu: {pin: […]}`, or remove it",
-            where=guest.where("cpu"),
-        )
+    cpu, online = guest.spec.cpu, facts.cpu_numbers
+    for key in _PINS:
+        missing = [each for each in dict.fromkeys(getattr(cpu, key) or ()) if each not in online]
+        if online and missing:
+            yield RequestError(
+                f"guest {guest.name}: host {guest.host} has no CPU {', '.join(map(str, missing))}",
+                why=f"its CPUs are {number_ranges(online).replace(',', ', ')}",
+                cure=f"name others in `cpu: {{{key}: […]}}`, or remove it",
+                where=guest.where("cpu"),
+            )
 
 
 def _model(guest: Guest, machine: MachineFacts) -> Iterator[RequestError]:
@@ -132,7 +136,8 @@ def _firmware(guest: Guest, machine: MachineFacts) -> Iterator[RequestError]:
 def _hyperv(guest: Guest, machine: MachineFacts) -> Iterator[RequestError]:
     if guest.spec.system != "windows" or machine.hyperv is None:
         return
-    missing = [each for each in guest.driver.hyperv if each not in machine.hyperv]
+    wanted = (*guest.driver.hyperv, *(("vendor_id",) if guest.spec.cpu.hidden else ()))
+    missing = [each for each in wanted if each not in machine.hyperv]
     if missing:
         yield RequestError(
             f"guest {guest.name}: KVM of host {guest.host} lacks what Windows is given",

@@ -72,6 +72,14 @@ class DiskTarget:
     kind: Literal["file", "block", "volume"] = "file"
 
     @property
+    def number(self) -> int:
+        """Its place among the targets of its bus, from 0."""
+        number = 0
+        for letter in self.target[2:]:  # all buses of disks have prefixes of two letters
+            number = number * 26 + ord(letter) - ord("a") + 1
+        return number - 1
+
+    @property
     def source(self) -> Mapping[str, str]:
         """The attributes of its ``<source>``."""
         if self.kind == "volume":

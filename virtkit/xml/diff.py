@@ -78,6 +78,7 @@ _IDENTITIES = {
     "dns/forwarder": ("@domain",),
     "cpu/feature": ("@name",),
     "cputune/vcpupin": ("@vcpu",),
+    "cputune/iothreadpin": ("@iothread",),
     "numa/cell": ("@id",),
     "numatune/memnode": ("@cellid",),
 }

@@ -41,6 +41,10 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "cpu.features": "cpu: {features: {vmx: disable}}",
         "cpu.topology": "cpus: 4, cpu: {topology: {sockets: 1, cores: 2, threads: 2}}",
         "cpu.pin": "cpus: 2, cpu: {pin: [0, 2]}",
+        "cpu.emulator_pin": "cpus: 2, cpu: {pin: [2, 3], emulator_pin: [0, 1]}",
+        "cpu.io_threads": "cpu: {io_threads: 1}",
+        "cpu.io_thread_pin": "cpu: {io_threads: 2, io_thread_pin: [0, 1]}",
+        "cpu.hidden": "type: kvm, cpu: {hidden: true}",
         "cpu.numa": "cpus: 2, memory: 1GiB, cpu: {numa: [{cpus: [0], memory: 512MiB}, "
         "{cpus: [1], memory: 512MiB}]}",
         **{

@@ -130,7 +130,8 @@ def cpu(reading: Reading) -> dict[str, Any]:
         if features:
             answer["features"] = features
         answer |= _topology(element)
-    return answer | memory_keys.numa(reading) | _pin(reading)
+    answer |= memory_keys.threads(reading) | memory_keys.numa(reading)
+    return answer | _pin(reading)
 
 
 def _topology(element: etree._Element) -> dict[str, Any]:

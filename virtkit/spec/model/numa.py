@@ -44,7 +44,12 @@ def _page_size(size: int) -> int:
     return size
 
 
-def _numbers(numbers: tuple[int, ...]) -> tuple[int, ...]:
+def some_numbers(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """A list that has to name something.
+
+    Raises:
+        Problem: it is empty.
+    """
     if not numbers:
         raise Problem("the list is empty", cure="name a number at least, or remove the key")
     return numbers
@@ -52,10 +57,10 @@ def _numbers(numbers: tuple[int, ...]) -> tuple[int, ...]:
 
 PageSize = Annotated[Size, AfterValidator(_page_size)]
 _Cpus = Annotated[
-    tuple[Annotated[StrictInt, Field(ge=0, lt=MAX_CPUS)], ...], AfterValidator(_numbers)
+    tuple[Annotated[StrictInt, Field(ge=0, lt=MAX_CPUS)], ...], AfterValidator(some_numbers)
 ]
 _Nodes = Annotated[
-    tuple[Annotated[StrictInt, Field(ge=0, le=1023)], ...], AfterValidator(_numbers)
+    tuple[Annotated[StrictInt, Field(ge=0, le=1023)], ...], AfterValidator(some_numbers)
 ]
 
 
