@@ -81,8 +81,10 @@ def _io_threads(root: etree._Element) -> dict[str, Any]:
         return {}
     answer: dict[str, Any] = {"io_threads": count}
     take_text(root, "iothreads")
-    for each in root.iterfind("devices/disk/driver"):
-        take(each, "iothread")
+    for disk in root.iterfind("devices/disk"):
+        target = disk.find("target")
+        if target is not None and target.get("dev", "").startswith("vd"):  # its bus is said by now
+            take(disk.find("driver"), "iothread")
     pins = root.findall("cputune/iothreadpin")
     cpusets = {each.get("cpuset", "") for each in pins}
     if len(pins) == count and len(cpusets) == 1 and (cpus := _numbers(*cpusets)):
