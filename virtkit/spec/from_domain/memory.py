@@ -83,7 +83,7 @@ def _io_threads(root: etree._Element) -> dict[str, Any]:
     take_text(root, "iothreads")
     for disk in root.iterfind("devices/disk"):
         target = disk.find("target")
-        if target is not None and target.get("dev", "").startswith("vd"):  # its bus is said by now
+        if target is not None and target.get("bus") == "virtio":
             take(disk.find("driver"), "iothread")
     pins = root.findall("cputune/iothreadpin")
     cpusets = {each.get("cpuset", "") for each in pins}
