@@ -12,7 +12,7 @@ from virtkit.state.volumes import DiskTarget, Volume
     ("target", "number"), [("vda", 0), ("vdb", 1), ("sdz", 25), ("vdaa", 26), ("vdba", 52)]
 )
 def test_the_place_of_a_target(target: str, number: int) -> None:
-    volume = Volume(role="disk", name="lab-web-data", key="/pool/lab-web-data")
+    volume = Volume("disk", "lab-web-data", "/pool/lab-web-data", 1, "raw", "blank")
     disk = DiskTarget(
         name="data",
         target=target,
