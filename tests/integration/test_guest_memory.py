@@ -1,7 +1,9 @@
-"""A guest's NUMA cells, seen from inside; memory of the host's huge pages, where it has some."""
+"""A guest's NUMA cells, seen from inside; memory of the host's huge pages, where it has some; the
+host's CPUs for QEMU's own threads."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +11,15 @@ from typing import Any
 
 import pytest
 from integration.edits import Edits, document, editing, why
-from integration.lab import run, tiny_disk
+from integration.lab import run, tiny_disk, until
+
+pytestmark = pytest.mark.long
 
 HUGE = Path("/proc/sys/vm/nr_hugepages")
 FREE = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
-#: Pages that `paged` needs.
-NEEDED = 16
+#: Pages that `paged` needs, and those that `cells` needs.
+NEEDED, OF_CELLS = 16, 192
+MIB = 1024  # of the KiB that a system tells
 NODES = "/sys/devices/system/node/node[0-9]*"
 SPEC: dict[str, Any] = {
     "name": "guestmemory",
@@ -29,7 +34,9 @@ SPEC: dict[str, Any] = {
             "networks": ["front"],
             "folders": [{"source": "./src", "target": "/srv/src"}],
             "cpu": {
-                "emulator_pin": [0, 1],
+                "emulator_pin": [1],
+                "io_threads": 1,
+                "io_thread_pin": [0],
                 "numa": [
                     {"cpus": [0, 2], "memory": "256MiB", "host_nodes": [0]},
                     {"cpus": [1], "memory": "128MiB"},
@@ -57,6 +64,12 @@ def inside(edits: Edits, script: str) -> list[str]:
     return edits.lab.virtkit("exec", "cells", "--", "sh", "-c", script).out.splitlines()
 
 
+def sizes(edits: Edits) -> list[int]:
+    """The memory that the guest ``cells`` has in each of them, in KiB."""
+    script = f"awk '/MemTotal/ {{print $4}}' {NODES}/meminfo"
+    return [int(each) for each in inside(edits, script)]
+
+
 @contextmanager
 def free_pages(count: int) -> Iterator[None]:
     """At least so many free huge pages; the host has its own number again afterwards."""
@@ -74,9 +87,11 @@ def free_pages(count: int) -> Iterator[None]:
 def test_each_cell_has_its_cpus_and_its_memory(edits: Edits) -> None:
     # the third CPU may come; nobody has plugged it in
     assert inside(edits, f"cat {NODES}/cpulist") == ["0", "1"]
-    sizes = [int(each) for each in inside(edits, f"awk '/MemTotal/ {{print $4}}' {NODES}/meminfo")]
-    assert 160 * 1024 < sizes[0] <= 256 * 1024
-    assert 96 * 1024 < sizes[1] <= 128 * 1024
+    # the balloon has what it may grow by, of the cell that the guest chose
+    first, second = sizes(edits)
+    assert first <= 256 * MIB
+    assert second <= 128 * MIB
+    assert 224 * MIB < first + second <= 320 * MIB
     assert edits.plan() == {}
 
 
@@ -88,9 +103,17 @@ def test_its_folder_is_served_from_the_cells(edits: Edits) -> None:
     assert (node.get("mode"), node.get("nodeset")) == ("strict", "0")
 
 
-def test_qemu_itself_runs_where_it_was_told(edits: Edits) -> None:
-    (pin,) = document("guestmemory-cells").iterfind("cputune/emulatorpin")
-    assert pin.get("cpuset") == "0-1"
+def test_qemus_threads_run_where_they_were_told(edits: Edits) -> None:
+    pid = Path("/run/libvirt/qemu/guestmemory-cells.pid").read_text().strip()
+    threads = {}
+    for each in Path(f"/proc/{pid}/task").iterdir():
+        allowed = re.search(r"^Cpus_allowed_list:\s*(\S+)", (each / "status").read_text(), re.M)
+        assert allowed is not None
+        name = "itself" if each.name == pid else (each / "comm").read_text().strip()
+        threads[name] = allowed[1]
+    assert threads["itself"] == "1"
+    assert threads["IO iothread1"] == "0"
+    assert threads["CPU 0/TCG"] not in ("0", "1")
 
 
 def test_its_memory_changes_while_it_runs(edits: Edits) -> None:
@@ -98,6 +121,8 @@ def test_its_memory_changes_while_it_runs(edits: Edits) -> None:
     assert why(edits.plan()["guest/cells"]) == {"memory": ("spec", "live")}
     edits.up()
     assert edits.plan() == {}
+    whole = until(lambda: (s := sizes(edits))[0] > 192 * MIB and s[1] > 80 * MIB, 60, 2)
+    assert whole, sizes(edits)
 
 
 def test_nodes_that_the_host_lacks_are_refused(edits: Edits) -> None:
@@ -136,4 +161,14 @@ def test_memory_of_huge_pages_waits_for_a_restart(edits: Edits) -> None:
         assert set(why(edits.pending()["guest/paged"])) == {"cpus", "hugepages"}
         edits.lab.virtkit("restart", "paged", "--timeout", "0")
         assert int(FREE.read_text()) == before
+        assert edits.plan() == edits.pending() == {}
+
+
+def test_cells_and_folders_may_be_of_huge_pages(edits: Edits) -> None:
+    with free_pages(OF_CELLS):
+        before = int(FREE.read_text())
+        edits.guest("cells", hugepages="2MiB", memory="384MiB")
+        edits.up("--restart")
+        assert before - int(FREE.read_text()) == OF_CELLS
+        assert inside(edits, f"cat {NODES}/cpulist /srv/src/hello") == ["0", "1", "from the host"]
         assert edits.plan() == edits.pending() == {}

@@ -85,7 +85,8 @@ class Cpu(Model):
     hidden: StrictBool | None = Field(
         default=None,
         description="KVM does not say that it is there, and Hyper-V's interfaces name another "
-        "vendor, for drivers that refuse virtual machines. Not tried with such a driver.",
+        "vendor, for drivers that refuse virtual machines. The vendor is untested, and so are such "
+        "drivers.",
     )
     numa: NumaCells | None = Field(
         default=None,

@@ -186,7 +186,7 @@ class GuestFields(Model):
     hugepages: PageSize | None = Field(
         default=None,
         description="Its memory is of the host's huge pages of this size; enough must be free "
-        "where it starts.",
+        "where it starts. Tried with 2MiB.",
     )
     cpu: Cpu = Field(default=Cpu.model_construct(), description="The processor that it sees.")
     max: Max = Field(

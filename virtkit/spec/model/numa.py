@@ -69,11 +69,13 @@ class NumaCell(Model):
 
     cpus: _Cpus = Field(description="The CPUs in it, by their numbers from 0.")
     memory: Memory = Field(
-        description="Its memory; all cells together have `max.memory`, or `memory`."
+        description="Its memory; all cells together have `max.memory`, or `memory`. While the "
+        "guest has less than that, its system chooses the cell that lacks it."
     )
     host_nodes: _Nodes | None = Field(
         default=None,
-        description="The host's NUMA nodes that its memory comes from; left out, any.",
+        description="The host's NUMA nodes that its memory comes from; left out, any. Untested on "
+        "a host with several.",
     )
     policy: Literal["strict", "preferred", "interleave"] | None = Field(
         default=None,
