@@ -56,7 +56,8 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
     """A host that answers for ``connections`` (scheme to libvirt's message where it fails), with
     ``machines`` (by scheme), ``subnets`` that routes lead to, and
     ``used_subnets`` (SUBNET KIND HOLDER); ``abilities`` of virtual machines (by domain type),
-    ``cpu_numbers``, its ``libvirt``'s version, and what guests are given of it (``shared``).
+    ``cpu_numbers``, ``numa_nodes``, its ``libvirt``'s version, and what guests are given of it
+    (``shared``).
     """
     data = data or {}
     machines: dict[str, list[str]] = data.get("machines", {})
@@ -95,6 +96,10 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
             for each, found in data.get("abilities", {}).items()
         },
         cpu_numbers=frozenset(data.get("cpu_numbers", ())),
+        numa_nodes={
+            int(node): {int(size): count for size, count in pages.items()}
+            for node, pages in data.get("numa_nodes", {}).items()
+        },
         missing_programs=frozenset(data.get("missing_programs", ())),
         no_userns=NoUserns(**data["no_userns"]) if "no_userns" in data else None,
         disk_sources={n: DiskSource(**each) for n, each in data.get("disk_sources", {}).items()},

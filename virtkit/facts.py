@@ -219,6 +219,8 @@ class HostFacts:
         arch: as in libvirt's capabilities, ``x86_64``.
         cpus: logical CPUs; 0 where unknown.
         cpu_numbers: the numbers of those that are online; empty where nobody asked.
+        numa_nodes: its NUMA nodes by number, with the free pages of each by their bytes; empty
+            where nobody asked, or libvirt does not tell.
         machines: what its virtual machines can have, by ``<domain type=…>``; empty where nobody
             asked, or libvirt does not tell.
         pool: the pool that virtkit uses here.
@@ -247,6 +249,7 @@ class HostFacts:
     arch: str = "x86_64"
     cpus: int = 0
     cpu_numbers: frozenset[int] = frozenset()
+    numa_nodes: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
     machines: Mapping[str, MachineFacts] = field(default_factory=dict)
     kvm: KvmVerdict | None = None
     used_subnets: tuple[UsedSubnet, ...] = ()

@@ -302,8 +302,20 @@ RESTART_TINY = (
         back={"cdroms.2.disc": "live"},
     ),
     _to("cpus", 2, "vcpu[. = '2']"),
+    _to("cpu.emulator_pin", [0], "cputune/emulatorpin[@cpuset='0']"),
+    _to("cpu.io_threads", 2, "iothreads[. = '2']"),
+    _to("cpu.io_thread_pin", [1], "cputune/iothreadpin[@cpuset='1']", needs="cpu.io_threads"),
     _to("cpu.features", {"rdrand": "disable"}, "cpu/feature[@name='rdrand']"),
     _to("cpu.model", "maximum", "cpu[@mode='maximum']"),
+    _to(
+        "cpu.numa",
+        [
+            {"cpus": [0], "memory": "16MiB", "host_nodes": [0], "policy": "preferred"},
+            {"cpus": [1], "memory": "16MiB"},
+        ],
+        "cpu/numa/cell[@id='1'] and numatune/memnode",
+        needs="cpus",
+    ),
     _to("cpu.pin", [0, 1], "cputune/vcpupin", needs="cpus"),
     _to("cpu.topology", {"cores": 2}, "cpu/topology[@cores='2']", needs="cpus"),
     _to("devices", [WATCHDOG], "devices/watchdog"),
@@ -452,6 +464,9 @@ ELSEWHERE: Mapping[tuple[str, str], str] = {
         "integration/test_folders.py::test_pci_and_usb_devices_can_be_defined_and_must_be_there"
     ),
     ("lxc", "image"): "integration/test_rootfs.py::test_another_archive_is_another_image",
+    ("qemu", "hugepages"): (
+        "integration/test_guest_memory.py::test_memory_of_huge_pages_waits_for_a_restart"
+    ),
     ("qemu", "networks.vlan"): _NO_SWITCH,
     ("lxc", "networks.vlan"): _NO_SWITCH,
 }

@@ -107,8 +107,21 @@ FIELDS: Mapping[str, Field] = {
         follows=True,
     ),
     "cpu": Field(effect="restart", sparse=True),
+    "cpu.emulator_pin": Field(effect="restart", xml_paths=("cputune/emulatorpin",), traceless=True),
     "cpu.features": Field(effect="restart", xml_paths=("cpu/feature",), traceless=True),
+    "cpu.hidden": Field(
+        effect="restart",
+        xml_paths=("features/kvm", "features/hyperv/vendor_id"),
+        traceless=True,
+    ),
+    "cpu.io_thread_pin": Field(
+        effect="restart", xml_paths=("cputune/iothreadpin",), traceless=True
+    ),
+    "cpu.io_threads": Field(
+        effect="restart", xml_paths=("iothreads",), in_device="driver/@iothread", traceless=True
+    ),
     "cpu.model": Field(effect="restart", xml_paths=("cpu",), traceless=True),
+    "cpu.numa": Field(effect="restart", xml_paths=("cpu/numa", "numatune"), traceless=True),
     "cpu.pin": Field(effect="restart", xml_paths=("cputune",), traceless=True),
     "cpu.topology": Field(effect="restart", xml_paths=("cpu/topology",), traceless=True),
     "description": Field(effect="live", action="describe", xml_paths=("description",), sparse=True),
@@ -145,6 +158,7 @@ FIELDS: Mapping[str, Field] = {
         effect="restart",
         action="plug",
         xml_paths=("memoryBacking",),
+        beside=("hugepages",),
         started_with="memoryBacking/access",
         seed=True,
         first_boot=True,
@@ -158,6 +172,9 @@ FIELDS: Mapping[str, Field] = {
     "host": Field(effect="recreate"),
     "host_devices": Field(  # nothing but its contents tells one from another
         effect="restart", xml_paths=("devices/hostdev",), traceless=True, sparse=True
+    ),
+    "hugepages": Field(
+        effect="restart", xml_paths=("memoryBacking/hugepages",), traceless=True, sparse=True
     ),
     "ignition": Field(effect="recreate", sparse=True),
     "image": Field(effect="recreate"),
@@ -256,7 +273,11 @@ def part_at(device: str, place: str) -> str:
 
 def device_field_at(place: str) -> str:
     """The field that stands at a place in the XML of many devices; empty where none does."""
-    rows = ((name, row.in_device) for name, row in FIELDS.items() if "." not in name)
+    rows = (
+        (name, row.in_device)
+        for name, row in FIELDS.items()
+        if name.partition(".")[0] not in DEVICE_LISTS
+    )
     return next((name for name, own in rows if own and f"{place}/".startswith(f"{own}/")), "")
 
 

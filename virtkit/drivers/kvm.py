@@ -36,6 +36,7 @@ KVM = replace(
     virtualization="hardware-assisted (kernel-level)",
     domain_type="kvm",
     needs_kvm=True,
+    unsupported={key: why for key, why in QEMU.unsupported.items() if key != "cpu.hidden"},
     cpu_modes=("host-passthrough", "host-model", "maximum"),
     cpu_mode="host-passthrough",
     cpu_model="",

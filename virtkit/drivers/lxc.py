@@ -38,6 +38,7 @@ LXC = Driver(
         "sound": "libvirt gives containers no sound card",
         "graphics": "libvirt gives containers no display",
         "cpu": f"{_OWN_KERNEL} and its processors",
+        "hugepages": f"{_OWN_KERNEL} and its memory",
         **dict.fromkeys(("disks.bus", "disks.cache", "disks.discard", "disks.io"), _NO_BLOCKS),
         "disks.partition": _NO_BLOCKS,
         **dict.fromkeys(("networks.model", "networks.queues"), "a container's card is the host's"),

@@ -51,6 +51,8 @@ QEMU = Driver(
     unsupported={
         "privileged": "a virtual machine has its own kernel; only containers have this",
         "disks.partition": WHOLE_DISKS,
+        "cpu.hidden": "it is emulated, and there is no KVM to hide; "
+        "`cpu: {features: {hypervisor: disable}}` hides that it is",
     },
     folders_by="virtiofs",
     host_devices=("pci", "usb"),

@@ -53,6 +53,7 @@ UML = replace(
     },
     unsupported={
         "cpu": "User-Mode Linux runs on the host's processors as any program",
+        "hugepages": "User-Mode Linux has its memory in a file",
         **dict.fromkeys(
             ("networks.model", "networks.queues"), "User-Mode Linux has a card of its own"
         ),

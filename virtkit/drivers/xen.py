@@ -67,6 +67,13 @@ XEN_PV = Driver(
             ("cpu.model", "cpu.features", "cpu.topology"),
             "Xen's guests see the host's processor",
         ),
+        "hugepages": "Xen gives guests memory itself, and takes huge pages by its own lights",
+        **dict.fromkeys(
+            ("cpu.emulator_pin", "cpu.io_threads", "cpu.io_thread_pin"),
+            "libxl places the threads of no guest's QEMU",
+        ),
+        "cpu.hidden": "Xen tells its guests what it is",
+        "cpu.numa": "virtkit gives Xen's guests no NUMA cells",
         **dict.fromkeys(("networks.model", "networks.queues"), "guests have Xen's own card"),
         "boot": _NO_FIRMWARE,
         "ignition": "libxl gives a guest's firmware no files",

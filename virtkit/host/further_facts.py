@@ -33,10 +33,11 @@ def with_shared(
 
 
 def with_abilities(facts: HostFacts, connections: Connections) -> HostFacts:
-    """The same facts with what the host's virtual machines can have, and which CPUs are online; as
-    far as libvirt tells."""
+    """The same facts with what the host's virtual machines can have, which CPUs are online, and
+    the free pages of its memory; as far as libvirt tells."""
     return replace(
         facts,
         machines=machine_facts.machines(connections, facts),
         cpu_numbers=machine_facts.cpu_numbers(connections, facts),
+        numa_nodes=machine_facts.numa_nodes(connections),
     )

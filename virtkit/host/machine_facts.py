@@ -1,7 +1,9 @@
-"""What virtual machines can have on a host, as its libvirt tells: processors, firmware, a TPM."""
+"""What virtual machines can have on a host, as its libvirt tells: processors, memory, firmware, a
+TPM."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 import libvirt
@@ -11,6 +13,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts, MachineFacts
 from virtkit.host.connection import Connections
+from virtkit.spec import sizes
 from virtkit.xml import tree
 
 
@@ -38,6 +41,37 @@ def cpu_numbers(connections: Connections, facts: HostFacts) -> frozenset[int]:
         _, online, _ = connections.any().getCPUMap()
         return frozenset(number for number, on in enumerate(online) if on)
     return frozenset(range(facts.cpus))  # not every driver has numbers
+
+
+def numa_nodes(connections: Connections) -> dict[int, dict[int, int]]:
+    """The host's NUMA nodes by number, with the free pages of each by their bytes. Those of which
+    libvirt does not tell are left out."""
+    with suppress(libvirt.libvirtError, VirtkitError):
+        connection = connections.any()
+        known = page_sizes(tree.parse(connection.getCapabilities(), "capabilities"))
+        return {node: _free_pages(connection, node, each) for node, each in known.items()}
+    return {}
+
+
+def page_sizes(capabilities: etree._Element) -> dict[int, tuple[int, ...]]:
+    """What libvirt's ``<capabilities>`` say: the sizes of pages, in bytes, of each NUMA node."""
+    return {
+        int(cell.get("id", "0")): tuple(
+            int(each.get("size", "0")) * sizes.KIB for each in cell.iterfind("pages")
+        )
+        for cell in capabilities.iterfind("host/topology/cells/cell")
+    }
+
+
+def _free_pages(
+    connection: libvirt.virConnect, node: int, page_bytes: Iterable[int]
+) -> dict[int, int]:
+    """The free pages of a node by their bytes, of the sizes that libvirt tells of."""
+    wanted = [each // sizes.KIB for each in page_bytes]
+    with suppress(libvirt.libvirtError):
+        counts = connection.getFreePages(wanted, node, 1)[node]
+        return {int(size) * sizes.KIB: int(count) for size, count in counts.items()}
+    return {}
 
 
 def parse(capabilities: etree._Element) -> MachineFacts:

@@ -121,6 +121,11 @@ class DriftCheck:
             return False
         return diff.element_at(self._live, place) is None
 
+    def io_threads(self) -> int:
+        """How many threads for disks the running guest has."""
+        number = diff.value_at(self._live, "iothreads") if self._live is not None else None
+        return int(number or 0)
+
     def disk_bus(self, volume: str) -> str:
         """The bus on which the running guest has a volume; empty where it has none of that name."""
         for disk in self._live.iterfind("./devices/disk") if self._live is not None else ():
@@ -143,7 +148,7 @@ class DriftCheck:
     def _detaching(self) -> Iterable[str]:
         """What is to leave the running guest, but for what others came by: it harms nobody."""
         for path in self._record.detaching:
-            if not row_of(field_at(path)).started_with.startswith(f"{path}/"):
+            if not row_of(field_at(path)).started_with:
                 yield path
 
     def _stays(self, path: str) -> bool:

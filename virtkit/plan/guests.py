@@ -418,10 +418,13 @@ def _no_shrinking(guest: Guest, name: str, volume: Volume, now: int) -> RequestE
 
 def _needs_cold_plug(name: str, guest: Guest, drift_check: DriftCheck) -> bool:
     """Whether a disk that comes or goes is on a bus where none does while the guest runs, or comes
-    as a partition of one that may be there as a whole."""
+    as a partition of one that may be there as a whole, or for a thread that the next start
+    brings."""
     kind, _, disk = name.partition(".")
     if kind != "disks" or "." in disk:
         return False
+    if drift_check.io_threads() < (guest.spec.cpu.io_threads or 0):
+        return True
     if any(each.options.partition for each in guest.disks if each.name == disk):
         return True
     buses = {each.bus for each in guest.disks if each.name == disk}

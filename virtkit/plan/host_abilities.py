@@ -1,4 +1,5 @@
-"""What a guest asks of its host's libvirt, against what that has: processor, TPM, firmware.
+"""What a guest asks of its host's libvirt, against what that has: processor, memory, TPM,
+firmware.
 
 Only what is to be made or started is looked at. What nobody could ask the host is let through:
 libvirt itself then says so.
@@ -10,15 +11,18 @@ from collections.abc import Iterable, Iterator
 
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts, MachineFacts, version_text
+from virtkit.plan import host_memory
 from virtkit.plan.changes import Change
 from virtkit.spec import suggestion
-from virtkit.spec.model import CPU_MODES, DiskDevice, GuestSpec, Spec
+from virtkit.spec.model import CPU_MODES, DiskDevice, GuestSpec, Spec, number_ranges
 from virtkit.spec.problem import quote
 from virtkit.state.desired import Guest
 from virtkit.state.observed import ObservedGuest
 
 #: What is asked of a CPU's feature where the guest can do without it.
 _GIVEN_UP = ("disable", "forbid", "optional")
+#: The parts of ``cpu`` that name the host's.
+_PINS = ("pin", "emulator_pin", "io_thread_pin")
 _INSTALL = "on the host: sudo apt-get install"
 
 
@@ -27,16 +31,21 @@ def asks(guest: GuestSpec) -> bool:
     cpu = guest.cpu
     named = cpu.model is not None and cpu.model not in CPU_MODES
     other = guest.tpm or guest.firmware != "bios" or guest.system != "linux"
-    return named or bool(cpu.pin) or other
+    pinned = any(getattr(cpu, key) for key in _PINS)
+    return named or pinned or other or host_memory.asks(guest)
 
 
 def errors(changes: Iterable[Change], facts: HostFacts) -> Iterator[RequestError]:
     """What the host that ``facts`` describe can't give the guests that ``changes`` start."""
-    for change in changes:
+    every = [*changes]
+    starting = {each.object for each in every if isinstance(each.desired, Guest) and _starts(each)}
+    yield from host_memory.page_errors(every, starting, facts)
+    for change in every:
         guest = change.desired
-        if isinstance(guest, Guest) and _starts(change):
+        if isinstance(guest, Guest) and change.object in starting:
             yield from _pins(guest, facts)
             yield from _buses(guest, facts)
+            yield from host_memory.node_errors(guest, facts)
             machine = facts.machines.get(guest.driver.domain_type)
             if machine is not None:
                 yield from _model(guest, machine)
@@ -68,26 +77,16 @@ def _starts(change: Change) -> bool:
 
 
 def _pins(guest: Guest, facts: HostFacts) -> Iterator[RequestError]:
-    pins, online = guest.spec.cpu.pin, facts.cpu_numbers
-    missing = [each for each in dict.fromkeys(pins) if each not in online]
-    if online and missing:
-        yield RequestError(
-            f"guest {guest.name}: host {guest.host} has no CPU {', '.join(map(str, missing))}",
-            why=f"its CPUs are {_ranges(sorted(online))}",
-            cure="name others in `cpu: {pin: […]}`, or remove it",
-            where=guest.where("cpu"),
-        )
-
-
-def _ranges(numbers: list[int]) -> str:
-    """Numbers as people write them: 0-3, 6."""
-    parts: list[list[int]] = []
-    for each in numbers:
-        if parts and parts[-1][-1] == each - 1:
-            parts[-1][1:] = [each]
-        else:
-            parts.append([each])
-    return ", ".join("-".join(map(str, each)) for each in parts)
+    cpu, online = guest.spec.cpu, facts.cpu_numbers
+    for key in _PINS:
+        missing = [each for each in dict.fromkeys(getattr(cpu, key) or ()) if each not in online]
+        if online and missing:
+            yield RequestError(
+                f"guest {guest.name}: host {guest.host} has no CPU {', '.join(map(str, missing))}",
+                why=f"its CPUs are {number_ranges(online).replace(',', ', ')}",
+                cure=f"name others in `cpu: {{{key}: […]}}`, or remove it",
+                where=guest.where("cpu"),
+            )
 
 
 def bus_positions(spec: Spec, name: str) -> dict[str, str]:
@@ -171,7 +170,8 @@ def _firmware(guest: Guest, machine: MachineFacts) -> Iterator[RequestError]:
 def _hyperv(guest: Guest, machine: MachineFacts) -> Iterator[RequestError]:
     if guest.spec.system != "windows" or machine.hyperv is None:
         return
-    missing = [each for each in guest.driver.hyperv if each not in machine.hyperv]
+    wanted = (*guest.driver.hyperv, *(("vendor_id",) if guest.spec.cpu.hidden else ()))
+    missing = [each for each in wanted if each not in machine.hyperv]
     if missing:
         yield RequestError(
             f"guest {guest.name}: KVM of host {guest.host} lacks what Windows is given",

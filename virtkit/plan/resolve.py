@@ -110,9 +110,9 @@ def requested(
     """
     answer: dict[str, Any] = guest.model_dump(mode="json", by_alias=True, exclude=_NOT_RECORDED)
     answer["networks"] = requested_networks(guest, spec.networks)
-    defaults = completed({})
+    defaults, whole = completed({}), completed(answer)
     for name, row in FIELDS.items():
-        if row.sparse and name in answer and answer[name] == defaults[name]:
+        if row.sparse and name in answer and whole[name] == defaults[name]:
             del answer[name]
     salt = addresses.derived_uuid(spec.name, "guest", guest.name)
     answer |= given.recorded(spec.name, guest, salt)
@@ -241,7 +241,7 @@ def _guest_positions(spec: model.Spec, name: str) -> dict[str, str]:
     and of what not every host has."""
     keys = (
         *("", "template", "devices", "kernel", "cdroms", "folders", "host_devices"),
-        *("cpu", "tpm", "firmware", "system"),
+        *("cpu", "hugepages", "tpm", "firmware", "system"),
     )
     plain = {key: spec.where(("guests", name, *filter(None, [key]))) for key in keys}
     return plain | existing_disks.positions(spec, name) | bus_positions(spec, name)

@@ -13,6 +13,7 @@ from virtkit.spec import (
     disk_checks,
     guest_files,
     host_checks,
+    memory_checks,
     network_checks,
     no_image,
     raw_xml,
@@ -59,6 +60,7 @@ def check(draft: Draft, problems: Problems) -> None:
         _max(entry, problems)
         _listen(entry, problems)
         _cpu(entry, problems)
+        memory_checks.check(entry, problems)
         _interfaces(entry, draft, problems)
     _addresses(draft, problems)
     network_checks.check(draft, problems)

@@ -213,7 +213,8 @@ def _phrase(feature: str) -> str:
 def _cure(feature: str) -> str:
     if feature == "disks.blank":
         return "give it `mount:`"
-    types = [name for name, driver in DRIVERS.items() if feature not in driver.unsupported]
+    names = {feature, feature.partition(".")[0]}
+    types = [name for name, driver in DRIVERS.items() if names.isdisjoint(driver.unsupported)]
     if set(AUTO) <= set(types):  # which runs everywhere
         types = ["auto"]
     remove = f"remove `{feature.rpartition('.')[2]}:`"

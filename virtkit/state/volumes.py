@@ -92,6 +92,15 @@ class DiskTarget:
     controller: int | None = None
 
     @property
+    def number(self) -> int:
+        """Its place among the targets of its bus, from 0; of a bus whose prefix has two letters,
+        and that has no partitions and no numbers, as ``vd`` and ``sd``."""
+        number = 0
+        for letter in self.target[2:]:
+            number = number * 26 + ord(letter) - ord("a") + 1
+        return number - 1
+
+    @property
     def source(self) -> Mapping[str, str]:
         """The attributes of its ``<source>``."""
         if self.kind == "volume":

@@ -10,53 +10,13 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
 
 from lxml import etree
 
 from virtkit._dataclass import dataclass
 from virtkit.xml import machine_state
+from virtkit.xml.quantities import amount, size_of, text_of, unit_of, value_of, with_unit
 
-#: An attribute's or an element's text, which may be missing.
-Text = TypeVar("Text", str, str | None)
-
-#: libvirt's units of size.
-_UNIT = re.compile(r"(?:(b)(?:ytes?)?|([kmgtpe])(i?b)?)", re.IGNORECASE)
-_KIB, _MIB = 1024, 1024**2
-#: Quantities with a unit: an element's text (``""``) or one of its attributes, by its tag or by its
-#: parent's and its own; and the bytes of the unit that libvirt takes where none is given. It rounds
-#: up to whole ones of these.
-_QUANTITIES = {
-    ("memory", ""): _KIB,
-    ("currentMemory", ""): _KIB,
-    ("maxMemory", ""): _KIB,
-    ("hard_limit", ""): _KIB,
-    ("soft_limit", ""): _KIB,
-    ("swap_hard_limit", ""): _KIB,
-    ("min_guarantee", ""): _KIB,
-    ("target/size", ""): _KIB,  # a memory device's
-    ("label/size", ""): _KIB,
-    ("block", ""): _KIB,
-    ("requested", ""): _KIB,
-    ("current", ""): _KIB,
-    ("pagesize", ""): _KIB,
-    ("maxpagesize", ""): _KIB,
-    ("alignsize", ""): _KIB,
-    ("pcihole64", ""): _KIB,
-    ("tb-cache", ""): _KIB,
-    ("tseg", ""): _MIB,
-    ("shmem/size", ""): 1,
-    ("max_size", ""): 1,
-    ("space_hard_limit", ""): 1,
-    ("space_soft_limit", ""): 1,
-    ("numa/cell", "memory"): _KIB,
-    ("page", "size"): _KIB,
-    ("cachetune/cache", "size"): _KIB,
-    ("cache/size", "value"): _KIB,
-    ("cache/line", "value"): _KIB,
-    ("interconnects/bandwidth", "value"): _KIB,
-    ("filesystem/source", "usage"): _KIB,
-}
 #: Elements whose text is shown in bytes.
 _SIZES = {"memory", "currentMemory"}
 #: What distinguishes an element from others of its tag (or of its parent's and its own): a path
@@ -78,9 +38,12 @@ _IDENTITIES = {
     "dns/forwarder": ("@domain",),
     "cpu/feature": ("@name",),
     "cputune/vcpupin": ("@vcpu",),
+    "cputune/iothreadpin": ("@iothread",),
+    "numa/cell": ("@id",),
+    "numatune/memnode": ("@cellid",),
 }
 #: Elements that only hold others together, and may hold somebody else's.
-_GROUPS = {"dns"}
+_GROUPS = {"cputune", "dns", "memoryBacking"}
 #: Attributes that libvirt has a second time in a child, where it must be the same.
 _TWICE = {("graphics", "listen"): ("listen", "address")}
 #: Attributes that distinguish further, where we set them; libvirt may choose them itself.
@@ -143,7 +106,7 @@ def _another_machine(wanted: etree._Element, current: etree._Element) -> bool:
     if mine is None or theirs is None:
         return False
     kept = "machine" not in mine.attrib or _same(mine, theirs, "machine")
-    return _text(mine) != _text(theirs) or not kept
+    return text_of(mine) != text_of(theirs) or not kept
 
 
 def element_at(root: etree._Element, path: str) -> etree._Element | None:
@@ -195,12 +158,15 @@ def disk_target(root: etree._Element, key: str) -> str:
 
 
 def _missing(wanted: etree._Element, current: etree._Element, path: str) -> Iterator[Difference]:
-    if _text(wanted) and _value(wanted) != _value(current):
+    if text_of(wanted) and value_of(wanted) != value_of(current):
         yield Difference(path, _shown(wanted), _shown(current))
     for key, value in _attributes(wanted):
         current_value = _attribute(current, key)
         if not _same(wanted, current, key):
-            shown = (_with_unit(wanted, key, value), _with_unit(current, key, current_value))
+            shown = (
+                with_unit(wanted, key, value),
+                with_unit(current, key, current_value),
+            )
             yield Difference(f"{path}/@{key}", *shown)
     for mine, theirs in _pairs(wanted, current):
         below = f"{path}/{_name(mine)}".lstrip("/")
@@ -217,7 +183,7 @@ def _left_over(
 ) -> Iterator[Difference]:
     for key, value in _attributes(before):
         if key not in wanted.attrib and key in current.attrib and _same(before, current, key):
-            yield Difference(f"{path}/@{key}", None, _with_unit(before, key, value))
+            yield Difference(f"{path}/@{key}", None, with_unit(before, key, value))
     counterparts = _counterparts(before, wanted)
     for old, theirs in _pairs(before, current):
         new = counterparts[old]
@@ -237,7 +203,7 @@ def _take_out(before: etree._Element, wanted: etree._Element, current: etree._El
             if (twin := _twin(current, key)) is not None:
                 current.remove(twin[0])
             del current.attrib[key]
-            if (unit := _unit_of(current, key)) is not None:
+            if (unit := unit_of(current, key)) is not None:
                 current.attrib.pop(unit, "")
     counterparts = _counterparts(before, wanted)
     for old, theirs in list(_pairs(before, current)):
@@ -262,7 +228,7 @@ def _counterparts(
 
 
 def _put_in(wanted: etree._Element, current: etree._Element) -> None:
-    if _text(wanted) and _value(wanted) != _value(current):
+    if text_of(wanted) and value_of(wanted) != value_of(current):
         current.text = wanted.text
         _put_unit(wanted, current, "")
     for key, value in _attributes(wanted):
@@ -287,7 +253,7 @@ def _twin(element: etree._Element, key: str) -> tuple[etree._Element, str] | Non
 
 def _put_unit(wanted: etree._Element, current: etree._Element, key: str) -> None:
     """A number goes in with its unit; where we give none, libvirt's own is meant."""
-    unit = _unit_of(wanted, key) or _unit_of(current, key)
+    unit = unit_of(wanted, key) or unit_of(current, key)
     if unit is None:
         return
     if unit in wanted.attrib:
@@ -354,72 +320,17 @@ def _name(element: etree._Element) -> str:
     return f"{element.tag}[{identity}]" if identity else str(element.tag)
 
 
-def _text(element: etree._Element) -> str:
-    return (element.text or "").strip()
-
-
-def _value(element: etree._Element) -> str:
-    """An element's text; of a size what libvirt makes of it."""
-    return _amount(element, "", _text(element))
-
-
 def _shown(element: etree._Element) -> str:
     """An element's value for people: sizes in bytes; without one, what distinguishes it."""
-    text = _text(element)
-    if element.tag in _SIZES and (size := _bytes(element, "", text)) is not None:
+    text = text_of(element)
+    if element.tag in _SIZES and (size := size_of(element, "", text)) is not None:
         return str(size)
-    return _with_unit(element, "", text) or _identity(element) or "yes"
-
-
-def _with_unit(element: etree._Element, key: str, value: Text) -> Text:
-    unit = _unit_of(element, key)
-    return f"{value} {element.get(unit)}" if value and unit and element.get(unit) else value
-
-
-def _unit_of(element: etree._Element, key: str) -> str | None:
-    """The attribute with the unit of an element's text (``""``) or of an attribute's number."""
-    if key == "usage" and element.tag == "source":
-        return "units"
-    text = not key and "unit" in element.attrib and _text(element).isdigit()
-    return "unit" if text or _default_unit(element, key) is not None else None
-
-
-def _default_unit(element: etree._Element, key: str) -> int | None:
-    """The bytes of the unit that libvirt takes for a quantity; None where it is none of these."""
-    parent = element.getparent()
-    above = f"{parent.tag}/{element.tag}" if parent is not None else ""
-    return _QUANTITIES.get((above, key)) or _QUANTITIES.get((str(element.tag), key))
-
-
-def _bytes(element: etree._Element, key: str, text: str) -> int | None:
-    """The bytes of a quantity, as libvirt rounds it; None where ``text`` is no size."""
-    name, default = _unit_of(element, key), _default_unit(element, key)
-    unit = element.get(name) if name else None
-    factor = _factor(unit) if unit else default
-    if name is None or factor is None or not (text.isascii() and text.isdigit()):
-        return None
-    step = min(default or 1, _KIB)
-    return -(-int(text) * factor // step) * step
-
-
-def _factor(unit: str) -> int | None:
-    """The bytes of a unit: KiB and K are binary, KB is decimal; None for what is no size."""
-    match = _UNIT.fullmatch(unit)
-    if match is None or match[1]:
-        return 1 if match else None
-    decimal = (match[3] or "").lower() == "b"
-    return int((1000 if decimal else 1024) ** ("kmgtpe".index(match[2].lower()) + 1))
-
-
-def _amount(element: etree._Element, key: str, text: str) -> str:
-    """A text or an attribute's value, to compare."""
-    size = _bytes(element, key, text)
-    return f"{size} bytes" if size is not None else _with_unit(element, key, text)
+    return with_unit(element, "", text) or _identity(element) or "yes"
 
 
 def _attributes(element: etree._Element) -> list[tuple[str, str]]:
     """The attributes but the units of numbers, which go with these."""
-    units = {_unit_of(element, key) for key in ("", *map(str, element.attrib))}
+    units = {unit_of(element, key) for key in ("", *map(str, element.attrib))}
     return [(str(key), str(value)) for key, value in element.attrib.items() if key not in units]
 
 
@@ -427,7 +338,7 @@ def _attribute(element: etree._Element, key: str) -> str | None:
     """An attribute, or what libvirt means where it leaves it out."""
     value = element.get(key)
     if value is None and element.tag == "vcpu" and key == "current":
-        return _text(element)
+        return text_of(element)
     if value is None and element.tag == "os" and key == "firmware":
         return "efi" if element.find("loader") is not None else None  # a running guest's choice
     return value
@@ -440,8 +351,8 @@ def _same(wanted: etree._Element, current: etree._Element, key: str) -> bool:
         return False
     if key == "machine":
         return _same_machine(value, current_value)
-    if _unit_of(wanted, key) is not None:
-        return _amount(wanted, key, value) == _amount(current, key, current_value)
+    if unit_of(wanted, key) is not None:
+        return amount(wanted, key, value) == amount(current, key, current_value)
     return value == current_value or (key == "address" and value.lower() == current_value.lower())
 
 

@@ -47,10 +47,10 @@ COMMANDS: dict[str, tuple[int, set[str]]] = {
     "nosuch": (210, PLANS | NOT_FOR_HELP - {"rich"}),
     "up --help": (160, PLANS | NOT_FOR_HELP),
     "image --help": (130, PLANS | NOT_FOR_HELP),
-    "validate lab.yaml": (304, PACKAGES | NETWORK | LIBVIRT | WORK | PLANS | {"rich"}),
-    "validate --json lab.yaml": (304, PACKAGES | NETWORK | LIBVIRT | WORK | PLANS | {"rich"}),
+    "validate lab.yaml": (306, PACKAGES | NETWORK | LIBVIRT | WORK | PLANS | {"rich"}),
+    "validate --json lab.yaml": (306, PACKAGES | NETWORK | LIBVIRT | WORK | PLANS | {"rich"}),
     "status lab.yaml": (
-        430,
+        434,
         PACKAGES | NETWORK | WORK | PLANS,
     ),  # rich where libvirt does not answer
 }

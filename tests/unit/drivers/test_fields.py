@@ -90,6 +90,10 @@ def test_the_limits_are_those_that_max_has() -> None:
         ("vcpu/@current", "cpus"),
         ("cputune/quota", "cpus"),
         ("cputune/vcpupin[0]/@cpuset", "cpu.pin"),
+        ("cputune/emulatorpin/@cpuset", "cpu.emulator_pin"),
+        ("cputune/iothreadpin[1]", "cpu.io_thread_pin"),
+        ("features/hyperv/vendor_id", "cpu.hidden"),
+        ("memoryBacking/hugepages/page/@size", "hugepages"),
         ("cpu/@mode", "cpu.model"),
         ("cpu/feature[vmx]/@policy", "cpu.features"),
         ("os/@firmware", "firmware"),
@@ -98,7 +102,9 @@ def test_the_limits_are_those_that_max_has() -> None:
         ("os/type/@machine", ""),
         ("memoryBacking/access/@mode", "folders"),
         ("devices/hostdev/source", "host_devices"),
-        ("numatune", ""),
+        ("cpu/numa/cell[0]/@memory", "cpu.numa"),
+        ("numatune/memnode[0]", "cpu.numa"),
+        ("blkiotune", ""),
     ],
 )
 def test_field_at(path: str, field: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from virtkit.facts import MachineFacts
-from virtkit.host.machine_facts import parse
+from virtkit.host.machine_facts import page_sizes, parse
 from virtkit.xml import tree
 
 #: As libvirt 9.0 tells it of QEMU 7.2, cut down to what is read.
@@ -52,3 +52,14 @@ def test_all_is_there() -> None:
 def test_something_is_missing(old: str, new: str, field: str, expected: object) -> None:
     assert old in WHOLE
     assert getattr(found(WHOLE.replace(old, new)), field) == expected
+
+
+def test_the_pages_of_each_node() -> None:
+    capabilities = """<capabilities><host><topology><cells num='2'>
+    <cell id='0'><memory unit='KiB'>4</memory><pages unit='KiB' size='4'>100</pages>
+     <pages unit='KiB' size='2048'>0</pages></cell>
+    <cell id='3'><pages unit='KiB' size='4'>100</pages></cell>
+    </cells></topology></host></capabilities>"""
+    found_sizes = page_sizes(tree.parse(capabilities, "it"))
+    assert found_sizes == {0: (4096, 2 * 1024**2), 3: (4096,)}
+    assert page_sizes(tree.parse("<capabilities><host/></capabilities>", "it")) == {}

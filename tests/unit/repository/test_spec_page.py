@@ -35,11 +35,27 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "description": "description: the shop's web server",
         "cpus": "cpus: 2",
         "memory": "memory: 1GiB",
+        "hugepages": "memory: 4GiB, hugepages: 2MiB",
         "cpu": "cpu: {model: maximum}",
         "cpu.model": "cpu: {model: Nehalem}",
         "cpu.features": "cpu: {features: {vmx: disable}}",
         "cpu.topology": "cpus: 4, cpu: {topology: {sockets: 1, cores: 2, threads: 2}}",
         "cpu.pin": "cpus: 2, cpu: {pin: [0, 2]}",
+        "cpu.emulator_pin": "cpus: 2, cpu: {pin: [2, 3], emulator_pin: [0, 1]}",
+        "cpu.io_threads": "cpu: {io_threads: 1}",
+        "cpu.io_thread_pin": "cpu: {io_threads: 2, io_thread_pin: [0, 1]}",
+        "cpu.hidden": "type: kvm, cpu: {hidden: true}",
+        "cpu.numa": "cpus: 2, memory: 1GiB, cpu: {numa: [{cpus: [0], memory: 512MiB}, "
+        "{cpus: [1], memory: 512MiB}]}",
+        **{
+            f"cpu.numa.{part}": f"memory: 2GiB, cpu: {{numa: [{{cpus: [0], memory: 2GiB{rest}}}]}}"
+            for part, rest in (
+                ("cpus", ""),
+                ("memory", ""),
+                ("host_nodes", ", host_nodes: [1]"),
+                ("policy", ", host_nodes: [0, 1], policy: interleave"),
+            )
+        },
         "max": "max: {cpus: 4, memory: 4GiB}",
         "max.cpus": "max: {cpus: 4}",
         "max.memory": "max: {memory: 4GiB}",
@@ -237,7 +253,8 @@ def row_of(key: str) -> str:
 def can(driver: Driver, key: str) -> bool:
     """Whether guests of a type can have a key."""
     first, _, rest = key.partition(".")
-    names = {key, first} if first not in ("disk", "disks") else {f"disks.{rest}"}
+    part = ".".join(key.split(".")[:2])
+    names = {key, first, part} if first not in ("disk", "disks") else {f"disks.{rest}"}
     return not names & set(driver.unsupported)
 
 

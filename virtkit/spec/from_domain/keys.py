@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from virtkit.spec.from_domain import devices, disks, interfaces, machine
+from virtkit.spec.from_domain import devices, disks, interfaces, machine, memory
 from virtkit.spec.from_domain.reading import Reading
 
 #: From a reading to the value of a key, or to nothing.
@@ -25,6 +25,7 @@ KEYS: Mapping[str, ReadKey] = {
     "max": machine.maximum,
     "cpus": machine.cpus,
     "memory": machine.memory,
+    "hugepages": memory.hugepages,
     "cpu": machine.cpu,
     "firmware": machine.firmware,
     "tpm": devices.tpm,

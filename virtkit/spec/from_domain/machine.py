@@ -9,6 +9,7 @@ from lxml import etree
 
 from virtkit.drivers import DRIVERS, Driver
 from virtkit.spec import sizes
+from virtkit.spec.from_domain import memory as memory_keys
 from virtkit.spec.from_domain.elements import drop, number, take, take_if, take_text
 from virtkit.spec.from_domain.reading import Reading
 from virtkit.spec.model import GuestFields
@@ -130,6 +131,7 @@ def cpu(reading: Reading) -> dict[str, Any]:
         if features:
             answer["features"] = features
         answer |= _topology(element)
+    answer |= memory_keys.threads(reading) | memory_keys.numa(reading)
     return answer | _pin(reading)
 
 

@@ -29,12 +29,13 @@ from virtkit.spec.model.guest import (
     Kernel,
     Max,
     Place,
-    Ready,
 )
 from virtkit.spec.model.guest_file import MAX_FILES_SIZE, Content, GuestFile
 from virtkit.spec.model.host import HostSpec, Ssh
 from virtkit.spec.model.image import Build, Image
 from virtkit.spec.model.network import DHCP_RANGE, Dhcp, NetworkSpec, why_no_guest_address
+from virtkit.spec.model.numa import NumaCell, number_ranges
+from virtkit.spec.model.ready import Ready
 from virtkit.spec.model.secret import Password
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "Max",
     "Model",
     "NetworkSpec",
+    "NumaCell",
     "Password",
     "Place",
     "Published",
@@ -82,6 +84,7 @@ __all__ = [
     "device_parts",
     "drive_name",
     "drive_number",
+    "number_ranges",
     "why_no_guest_address",
     "without",
 ]
