@@ -114,6 +114,7 @@ def test_a_guest_that_is_left_off_is_made_and_not_started(edits: Edits) -> None:
     assert virsh("domstate", "options-off") == "running"
 
 
+@pytest.mark.long  # a minute; as test_live_changes.py has it, and the next test its bus
 def test_a_disk_on_scsi_comes_and_goes_while_the_guest_runs(edits: Edits) -> None:
     before = lives("options-scsi")
     first = edits.spec["guests"]["scsi"]["disks"]

@@ -108,6 +108,16 @@ def joined(edits: Edits, guest: str) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture
+def back_without_a_restart(edits: Edits) -> Iterator[None]:
+    """The virtual machine's CPUs are those that it has before anybody asks for a restart."""
+    yield
+    edits.guest("qemu", cpus=None)
+    edits.up()
+    assert edits.pending() == {}
+
+
+@pytest.mark.usefixtures("back_without_a_restart")
 def test_a_running_virtual_machine_changes_unnoticed(edits: Edits) -> None:
     before, life = seen(edits, "qemu"), lives("inside-qemu")
     grown(edits, "qemu", "6GiB")
@@ -167,6 +177,14 @@ def test_a_running_virtual_machine_changes_unnoticed(edits: Edits) -> None:
     assert why(edits.pending()["guest/qemu"]) == {"cpus": ("spec", "restart")}
     assert edits.lab.status("qemu")["pending"] == ["cpus"]
     assert edits.lab.sh("qemu", "cat /srv/data/file") == "kept"
+
+
+@pytest.mark.long  # two boots of a minute; containers' changes that wait are below
+def test_more_processors_come_with_a_restart(edits: Edits) -> None:
+    before = seen(edits, "qemu")
+    edits.guest("qemu", cpus=2)
+    edits.up()
+    assert edits.lab.status("qemu")["pending"] == ["cpus"]
     edits.lab.virtkit("restart", "qemu")
     rebooted = seen(edits, "qemu")
     assert rebooted["cpus"] == 2
