@@ -55,11 +55,11 @@ class RealHost(Machine):
 
 def start(folder: Path, release: str = RELEASES[0], kind: Kind = "ready") -> RealHost:
     """A fresh host in ``folder``, from the snapshot; that is built where there is none."""
-    started = machine.from_snapshot(built(release, kind), folder, _arguments)
+    started = machine.from_snapshot(built(release, kind), folder, arguments)
     return RealHost(started.folder, started.port)
 
 
-def _arguments(image: Path, folder: Path) -> list[str]:
+def arguments(image: Path, folder: Path) -> list[str]:
     """QEMU's arguments for a machine in ``folder``: its disk lies over the image's."""
     # systemd writes it where root has none yet
     public = (image / "id.pub").read_text().strip()
@@ -93,7 +93,7 @@ def _build(into: Path, base: Path, tell: Tell) -> None:
     machine.run(["qemu-img", "create", "-q", "-f", "qcow2", *below, into / "disk.qcow2"])
     new = machine.new_machine(into, into)
     host = RealHost(new.folder, new.port)
-    host.boot(_arguments(into, into))
+    host.boot(arguments(into, into))
     try:
         _first_login(host)
         host.ssh("systemctl is-system-running --wait", check=False)
