@@ -27,8 +27,8 @@ from integration.lab import POOL, domains, run, tiny_disk, virsh
 
 from virtkit.drivers.effects import Effect
 
-#: What is changed at once: guests, and what it costs. What a container's system makes of its changes
-#: others show in CI: test_live_changes.py, test_folders.py, test_guest_files.py, test_login_keys.py.
+#: What is changed at once: guests, and what it costs. What a container's system makes of changes
+#: CI sees in test_live_changes.py, test_folders.py, test_guest_files.py and test_login_keys.py.
 GROUPS = [
     pytest.param(guests, effect, marks=marks, id=f"{effect}-{guests[0]}")
     for guests, effect, marks in (

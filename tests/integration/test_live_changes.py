@@ -37,7 +37,10 @@ SPEC: dict[str, Any] = {
             "memory": "256MiB",
             "disk": "5GiB",
             "max": {"memory": "512MiB", "cpus": 2},
-            "disks": [{"name": "data", "size": "32MiB", "mount": "/srv/data", "keep": True}],
+            "disks": [
+                {"name": "data", "size": "32MiB", "mount": "/srv/data", "keep": True},
+                {"name": "raw", "size": "16MiB", "bus": "scsi", "discard": False},
+            ],
         },
         "lxc": {
             "type": "lxc",
@@ -106,6 +109,13 @@ def joined(edits: Edits, guest: str) -> dict[str, Any]:
     found = until(current, 60, 1)
     assert found
     return found
+
+
+def test_each_disk_is_on_its_bus(edits: Edits) -> None:
+    """A virtual machine has all of its options inside in test_guest_options.py."""
+    listed = json.loads(edits.lab.sh("qemu", "lsblk -J -o NAME,SERIAL"))["blockdevices"]
+    kinds = {each["serial"]: each["name"][:2] for each in listed if each["serial"]}
+    assert kinds == {"root": "vd", "data": "vd", "seed": "vd", "raw": "sd"}
 
 
 @pytest.fixture
