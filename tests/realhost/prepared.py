@@ -99,8 +99,9 @@ def _prepare(spec: Path) -> None:
 
 
 def _fill(spec: Path) -> None:
-    """Uploads the image, as the first guest of it does."""
+    """Uploads the image, as the first guest of it does; and has libvirt ask QEMU what it can do."""
     (host,) = hosts_of(load(spec))
+    host.connections.get("qemu").getDomainCapabilities(None, None, None, "kvm")
     host.storage.ensure()
     ref, local = machine.tests_image()
     images.upload(host, ref, local, Progress())
