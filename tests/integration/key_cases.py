@@ -196,6 +196,16 @@ def _to(path: str, value: Any, xml: str = "", **others: Any) -> Case:
     return Case(path=path, value=value, xml=xml, **others)
 
 
+def _mac(address: str) -> Case:
+    """The second card's address becomes this one, in the guest too."""
+    return _to(
+        "networks.ports.mac",
+        address,
+        f"devices/interface/mac[@address='{address}']",
+        inside=f"cat /sys/class/net/*/address | grep -qx {address}",
+    )
+
+
 def _disk(name: str, what: str) -> str:
     return f"devices/disk[serial='{name}']/{what}"
 
@@ -249,12 +259,7 @@ LIVE_TINY = (
 FOLLOWED = (
     _to("files./srv/note.content", "two", inside='test "$(cat /srv/note)" = two'),
     _to("networks.back", {}, _card(f"{NAME}-back", "target")),
-    _to(
-        "networks.ports.mac",
-        OTHER_MAC,
-        f"devices/interface/mac[@address='{OTHER_MAC}']",
-        inside=f"cat /sys/class/net/*/address | grep -qx {OTHER_MAC}",
-    ),
+    _mac(OTHER_MAC),
     _to(
         "password",
         {"env": "EVERYKEY_PASSWORD"},
@@ -279,7 +284,7 @@ LIVE_VM = (
     _to("folders", [READ, SOURCE], inside="test -e /srv/source/hello"),
     _to("memory", "320MiB", "currentMemory[. > 300000]"),
     *(each for each in FOLLOWED if each.path != "networks.ports.mac"),
-    replace(FOLLOWED[2], value="52:54:00:94:91:04"),
+    _mac("52:54:00:94:91:04"),
 )
 
 # --- what waits for a restart --------------------------------------------------------------------

@@ -84,12 +84,12 @@ def test_a_change_costs_what_plan_said(edits: Edits, guests: Sequence[str], effe
         edits.spec["guests"][guest] = changed(edits.first["guests"][guest], own)
     assert having(edits, cases) == set()
     edits.write()
-    carried_out(edits, cases)
-
     for each in cases:
         if each.stays:
             first = edits.first["guests"]
             first[each.guest] = changed(first[each.guest], [each])
+    carried_out(edits, cases)
+
     edits.reset()
     carried_out(edits, cases, back=True)
 

@@ -71,7 +71,7 @@ def test_the_guest_finds_what_the_file_says(edits: Edits) -> None:
 def test_nobody_else_does(edits: Edits, guest: str) -> None:
     path = Path(POOL) / f"ignited-{guest}-ignition"
     assert path.stat().st_mode & 0o777 == 0o600
-    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    lines = run("ps", "-wweo", "args")
     assert f"ignited-{guest}-ignition" in lines, "QEMU is given the path"
     texts = [lines, virsh("dumpxml", f"ignited-{guest}", "--security-info")]
     texts += [virsh("dumpxml", f"ignited-{guest}", "--inactive", "--security-info")]
@@ -97,7 +97,7 @@ def test_virtkit_has_no_way_in(edits: Edits, guest: str) -> None:
 
 def test_it_is_there_after_a_restart(edits: Edits) -> None:
     before = lives("ignited-tiny")
-    edits.lab.virtkit("stop", "tiny", "--timeout", "1s")
+    edits.lab.virtkit("stop", "tiny", "--timeout", "1")
     edits.lab.virtkit("start", "tiny")
     assert lives("ignited-tiny") != before
     assert (Path(POOL) / "ignited-tiny-ignition").read_text() == config(SECRET)

@@ -19,9 +19,8 @@ import re
 import shlex
 import sys
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-
-from virtkit._dataclass import dataclass
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 #: What goes into /etc, as it is shipped.
