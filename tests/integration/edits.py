@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from integration.lab import Lab, Ran, domains, laboratory, virsh
 from lxml import etree
 
@@ -84,6 +85,15 @@ def editing(folder: Path, spec: dict[str, Any], **settings: str) -> Iterator[Edi
         edits.reset()
         edits.up()
         yield edits
+
+
+def early(request: pytest.FixtureRequest, spec: dict[str, Any], *late: str) -> dict[str, Any]:
+    """A spec; without the guests that only long tests are about, each of which boots for a minute,
+    where these tests are left out."""
+    own = (each for each in request.session.items if each.path == request.path)
+    if any(each.get_closest_marker("long") for each in own):
+        return spec
+    return {**spec, "guests": {k: v for k, v in spec["guests"].items() if k not in late}}
 
 
 def again(edits: Edits, also: Callable[[], None] = lambda: None) -> Iterator[Edits]:

@@ -7,7 +7,8 @@ each call that changes something, and before the first, which are all states of 
 kill can leave (see faultpoints.py).
 
 A file for each type has these tests. It says TYPE; UP and DOWN, at which of their calls virtkit is
-killed; DAEMON, what happens to libvirtd; and of each whether CI leaves it out.
+killed; UNDEFINED, where that is not UP; DAEMON, what happens to libvirtd; and of each whether CI
+leaves it out.
 
 In each world: the next `up` ends as an undisturbed one, `plan` is empty after it, no volume that a
 record called made is another one, and `down` leaves nothing.
@@ -234,6 +235,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "part" in metafunc.fixturenames:
         module = metafunc.module
         late = module.DOWN if metafunc.function is test_down else module.UP
+        if metafunc.function is test_undefined:
+            late = getattr(module, "UNDEFINED", late)
         metafunc.parametrize("part", parameters(late), scope="module")
     if "do" in metafunc.fixturenames:
         metafunc.parametrize("do", parameters(metafunc.module.DAEMON), scope="module")

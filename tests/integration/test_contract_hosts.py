@@ -1,5 +1,5 @@
 """The contract of all guest types on another host, over ssh: of containers. CI has it in short, on
-a host as users have them (test_lab.py)."""
+a host as users have them (test_prepared_host.py)."""
 
 from __future__ import annotations
 

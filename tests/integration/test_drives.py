@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from integration.discs import disc
-from integration.edits import Edits, document, editing, lives, why
+from integration.edits import Edits, document, early, editing, lives, why
 from integration.lab import POOL, run, tiny_disk, until, virsh
 
 SPEC: dict[str, Any] = {
@@ -32,14 +32,16 @@ SPEC: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def edits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edits]:
+def edits(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Edits]:
     folder = tmp_path_factory.mktemp("drives")
     (folder / "tiny.raw").write_bytes(tiny_disk())
     (folder / "one.iso").write_bytes(disc("the first"))
     (folder / "two.iso").write_bytes(disc("the second"))
     (folder / "boots.iso").write_bytes(disc("boots", boots=True))
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id")
-    with editing(folder, SPEC) as edits:
+    with editing(folder, early(request, SPEC, "reader")) as edits:
         yield edits
 
 
@@ -71,6 +73,7 @@ def printed(edits: Edits, guest: str) -> str:
     return edits.lab.virtkit("logs", guest).out
 
 
+@pytest.mark.long  # the guest has a system, which boots for a minute
 def test_a_guest_reads_the_disc_in_its_drive(edits: Edits) -> None:
     assert reads(edits) == "the first"
     assert inside(edits, "cat /sys/block/sr0/device/vendor").startswith("QEMU")
@@ -113,6 +116,7 @@ def test_nobody_logs_in_to_a_guest_without_an_image(edits: Edits) -> None:
     assert state["installer"]["ready"] is True
 
 
+@pytest.mark.long  # the guest has a system, which boots for a minute
 def test_a_disc_is_changed_while_the_guest_runs(edits: Edits) -> None:
     before = lives("drives-reader")
     edits.guest("reader", cdroms=["two.iso"])
@@ -123,6 +127,7 @@ def test_a_disc_is_changed_while_the_guest_runs(edits: Edits) -> None:
     assert lives("drives-reader") == before, "it is the same run"
 
 
+@pytest.mark.long  # the guest has a system, which boots for a minute
 def test_a_disc_that_the_guest_holds_stays(edits: Edits) -> None:
     """udev opens a drive when it is asked to, whoever reads; else the kernel's lock holds."""
     hold = "systemctl stop systemd-udevd{-kernel,-control,}.socket systemd-udevd.service; "
@@ -148,6 +153,7 @@ def test_a_disc_that_somebody_took_out_is_put_in_again(edits: Edits) -> None:
     assert discs("drives-installer")["cdrom2"] == "drives-installer-cdrom2"
 
 
+@pytest.mark.long  # the guest has a system, which boots for a minute
 def test_a_disc_leaves_at_once_and_its_drive_with_a_restart(edits: Edits) -> None:
     before = lives("drives-installer"), lives("drives-reader")
     edits.guest("installer", cdroms=["boots.iso"])

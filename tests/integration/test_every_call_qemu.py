@@ -8,6 +8,7 @@ from integration.every_call import MARKS, Do
 TYPE = "qemu"
 # each costs seconds: all that change something are the test driver's
 UP = {"first": False, "rest": True}
+UNDEFINED = {"first": True, "rest": True}
 DOWN = {"all": True}
 DAEMON: dict[Do, bool] = {"end": True, "freeze": True}
 

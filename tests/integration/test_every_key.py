@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from integration.edits import Edits, digest, document, editing, lives, why
+from integration.edits import Edits, digest, document, early, editing, lives, why
 from integration.key_cases import (
     CASES,
     FILES,
@@ -27,17 +27,18 @@ from integration.lab import POOL, domains, run, tiny_disk, virsh
 
 from virtkit.drivers.effects import Effect
 
-#: What is changed at once: guests, and what it costs.
+#: What is changed at once: guests, and what it costs. What a container's system makes of changes
+#: CI sees in test_live_changes.py, test_folders.py, test_guest_files.py and test_login_keys.py.
 GROUPS = [
     pytest.param(guests, effect, marks=marks, id=f"{effect}-{guests[0]}")
     for guests, effect, marks in (
         (("tiny",), "none", ()),
-        (("box",), "none", ()),
+        (("box",), "none", pytest.mark.long),
         (("tiny",), "live", ()),
-        (("box",), "live", ()),
+        (("box",), "live", pytest.mark.long),
         (("vm",), "live", pytest.mark.long),
         (("tiny", "disks", "boots"), "restart", ()),
-        (("box",), "restart", ()),
+        (("box",), "restart", pytest.mark.long),
         (("tiny", "disks", "boots"), "recreate", ()),
         (("box",), "recreate", pytest.mark.long),
     )
@@ -49,7 +50,9 @@ Named = tuple[str, str]
 
 
 @pytest.fixture(scope="module")
-def edits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edits]:
+def edits(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Edits]:
     folder = tmp_path_factory.mktemp(NAME)
     for name, content in FILES.items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -63,7 +66,7 @@ def edits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edits]:
     (folder / "ports.xml").write_text(PORTS)
     virsh("net-create", folder / "ports.xml")
     try:
-        with editing(folder, SPEC, EVERYKEY_PASSWORD="a word") as edits:
+        with editing(folder, early(request, SPEC, "box"), EVERYKEY_PASSWORD="a word") as edits:
             yield edits
     finally:
         virsh("net-destroy", "portgroups")

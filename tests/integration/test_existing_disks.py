@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.edits import Edits, document, editing, lives, why
+from integration.edits import Edits, document, early, editing, lives, why
 from integration.lab import Lab, laboratory, run, tiny_disk, until, virsh
 
 #: In the sandbox it is nobody else's, and QEMU's user passes through.
@@ -51,7 +51,9 @@ def filesystem(path: Path, text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def edits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edits]:
+def edits(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Edits]:
     folder = tmp_path_factory.mktemp("existing")
     (folder / "tiny.raw").write_bytes(tiny_disk())
     (folder / "other.raw").write_bytes(tiny_disk(b"other"))
@@ -65,7 +67,7 @@ def edits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edits]:
     run("qemu-img", "convert", "-O", "qcow2", folder / "root.raw", FOLDER / "root.qcow2")
     virsh("pool-define-as", "others", "dir", "--target", str(FOLDER))
     virsh("pool-start", "others")
-    with editing(folder, SPEC) as edits:
+    with editing(folder, early(request, SPEC, "reader")) as edits:
         yield edits
     virsh("pool-destroy", "others")
     virsh("pool-undefine", "others")
@@ -94,6 +96,7 @@ def by_id(name: str) -> str:
     return f"/dev/disk/by-id/virtio-{name}"
 
 
+@pytest.mark.long  # the guest has a system, which boots for a minute
 def test_a_guest_reads_and_writes_what_is_on_it(edits: Edits) -> None:
     script = f"mount {by_id('file')} /mnt && cat /mnt/text && echo new >/mnt/written && umount /mnt"
     assert inside(edits, script) == "of the file"
@@ -104,6 +107,7 @@ def test_a_guest_reads_and_writes_what_is_on_it(edits: Edits) -> None:
     assert inside(edits, f"lsblk -bnro SIZE {by_id('file')}") == str(16 * MIB)
 
 
+@pytest.mark.long  # the guest has a system, which boots for a minute
 def test_a_volume_of_a_pool_is_given_by_its_path(edits: Edits) -> None:
     """AppArmor's helper of libvirt's knows no pools."""
     assert sources("existing-reader")["volume"] == {"file": f"{FOLDER}/volume"}
@@ -132,8 +136,13 @@ def test_it_comes_and_goes_while_the_guest_runs(edits: Edits) -> None:
     live = {e.findtext("serial") for e in document("existing-tiny").iterfind("./devices/disk")}
     assert {"data", "more"} <= live
     assert lives("existing-tiny") == life
-    script = f"mount {by_id('file')} /mnt"
-    inside(edits, script)
+    after = digests()
+    assert {n: after[n] for n in ("data", "more")} == {n: before[n] for n in ("data", "more")}
+
+
+@pytest.mark.long  # the guest has a system, which boots for a minute
+def test_one_that_the_guest_uses_stays(edits: Edits) -> None:
+    inside(edits, f"mount {by_id('file')} /mnt")
     edits.guest("reader", disks=[])
     assert "the disk file is in use" in edits.lab.virtkit("up", code=1).err
     inside(edits, "umount /mnt")
@@ -142,8 +151,6 @@ def test_it_comes_and_goes_while_the_guest_runs(edits: Edits) -> None:
     edits.guest("reader", disks=SPEC["guests"]["reader"]["disks"])
     edits.up()
     assert inside(edits, f"ls {by_id('file')}") == by_id("file")
-    after = digests()
-    assert {n: after[n] for n in ("data", "more")} == {n: before[n] for n in ("data", "more")}
 
 
 def test_another_bus_and_another_file_wait_for_a_restart(edits: Edits) -> None:
@@ -184,6 +191,10 @@ def test_nothing_that_removes_a_guest_touches_it(edits: Edits) -> None:
     assert virsh("vol-list", "others").count("\n") >= 4
     edits.reset()
     edits.up()
+
+
+@pytest.mark.long  # the guest has a system, which boots for a minute
+def test_another_guest_of_its_name_finds_what_is_on_it(edits: Edits) -> None:
     assert inside(edits, f"mount {by_id('file')} /mnt && cat /mnt/written; umount /mnt") == "new"
 
 
@@ -211,6 +222,7 @@ def loop(tmp_path: Path) -> Iterator[Path]:
     run("losetup", "-d", device)
 
 
+@pytest.mark.long  # it boots for a minute
 def test_a_block_device_of_a_kernel_that_is_a_process(loop: Path, tmp_path: Path) -> None:
     """User-Mode Linux is in a container, which gets the device itself."""
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "id")

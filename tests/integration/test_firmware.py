@@ -97,6 +97,7 @@ def nvram(domain: str) -> Path:
     return Path(document(domain).findtext("os/nvram", ""))
 
 
+@pytest.mark.long  # the guest has a system, which boots for minutes
 def test_a_built_image_boots_with_secure_boot_on_and_a_tpm(edits: Edits) -> None:
     """Its kernel is the host's: the firmware takes it from QEMU, and tells it that Secure Boot is
     on, so that it locks itself down."""
@@ -114,6 +115,7 @@ def test_a_built_image_boots_with_secure_boot_on_and_a_tpm(edits: Edits) -> None
     assert nvram("firmware-web") == POOL / "firmware-web_secure_VARS.fd"
 
 
+@pytest.mark.long  # the guest has a system, which boots for minutes
 def test_a_restart_keeps_the_tpms_state_and_the_firmwares_variables(edits: Edits) -> None:
     """What the guest's own system wrote into both is there after the machine was off."""
     inside(edits, f"printf '\\007\\000\\000\\000kept' > {VARIABLE}")

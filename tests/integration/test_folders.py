@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.edits import Edits, document, editing, lives, why
+from integration.edits import Edits, document, early, editing, lives, why
 from integration.lab import run, virsh
 
 #: Whose the folders are; the login of an image has another id.
@@ -33,9 +33,14 @@ SPEC: dict[str, Any] = {
     },
 }
 
+#: Guests with a kernel of their own boot for a minute each.
+VM, KERNEL = (pytest.param(each, marks=pytest.mark.long) for each in ("vm", "kernel"))
+
 
 @pytest.fixture(scope="module")
-def edits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edits]:
+def edits(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Edits]:
     folder = tmp_path_factory.mktemp("folders")
     for name in ("src", "read", "more"):
         (folder / name).mkdir()
@@ -43,7 +48,7 @@ def edits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edits]:
         for path in (folder / name, folder / name / "hello"):
             os.chown(path, OWNER, OWNER)
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id")
-    with editing(folder, SPEC) as edits:
+    with editing(folder, early(request, SPEC, "vm", "kernel")) as edits:
         yield edits
 
 
@@ -56,7 +61,7 @@ def owner(edits: Edits, path: str) -> int:
     return (edits.lab.folder / path).stat().st_uid
 
 
-@pytest.mark.parametrize("name", ["vm", "box", "kernel"])
+@pytest.mark.parametrize("name", [VM, "box", KERNEL])
 def test_folders_are_there(edits: Edits, name: str) -> None:
     script = "for each in src read; do cat /srv/$each/hello; echo; done"
     assert inside(edits, name, script) == ["src", "read"]
@@ -68,13 +73,14 @@ def test_folders_are_there(edits: Edits, name: str) -> None:
     assert inside(edits, name, "findmnt -no FSTYPE /srv/src")[0] in (types[name], "tmpfs", "xfs")
 
 
-@pytest.mark.parametrize("name", ["box", "kernel"])
+@pytest.mark.parametrize("name", ["box", KERNEL])
 def test_what_a_containers_root_writes_is_the_folders_owners(edits: Edits, name: str) -> None:
     inside(edits, name, f"echo it >/srv/src/by-{name}; chmod 640 /srv/src/by-{name}")
     assert owner(edits, f"src/by-{name}") == OWNER
     assert inside(edits, name, "stat -c %u /srv/src /srv/src/hello") == ["0", "0"]
 
 
+@pytest.mark.long  # it boots for a minute
 def test_a_virtual_machine_has_the_hosts_user_ids(edits: Edits) -> None:
     inside(edits, "vm", f"echo it >/srv/src/by-vm; chown {OWNER} /srv/src/by-vm")
     assert owner(edits, "src/by-vm") == OWNER
@@ -98,6 +104,7 @@ def test_a_container_has_its_devices(edits: Edits) -> None:
         assert inside(edits, "box", f"exec 3<>{path} && echo opened") == ["opened"]
 
 
+@pytest.mark.long  # it boots for a minute
 def test_a_virtual_machines_folders_come_and_go_while_it_runs(edits: Edits) -> None:
     before = lives("folders-vm")
     edits.guest("vm", folders=[SRC, MORE])

@@ -23,7 +23,7 @@ defaults:
   networks: [front]
   vars: {{port: 8080, greeting: "hello {{{{ inventory_hostname }}}}"}}
 guests:
-  vm: {{type: qemu, memory: 512MiB, cpus: 2, groups: [web-servers]}}
+  vm: {{type: qemu, memory: 512MiB, groups: [web-servers]}}
   box:
     type: lxc
     memory: 256MiB

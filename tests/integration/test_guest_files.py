@@ -223,6 +223,7 @@ def test_what_can_not_be_written_is_told(edits: Edits) -> None:
     assert lab.json("plan", "new")["changes"] == []
 
 
+@pytest.mark.long  # it boots for a minute
 def test_a_virtual_machine_too(edits: Edits) -> None:
     edits.lab.settings = {**edits.lab.settings, "LAB_PASSWORD": WORD}
     edits.guest("qemu", type="qemu", ready={"timeout": "12m"})

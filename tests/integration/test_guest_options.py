@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.edits import Edits, document, editing, lives, why
+from integration.edits import Edits, document, early, editing, lives, why
 from integration.lab import run, tiny_disk, virsh
 
 MORE = {"name": "more", "size": "32MiB", "mount": "/srv/more", "bus": "scsi"}
@@ -42,11 +42,13 @@ SPEC: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def edits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edits]:
+def edits(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Edits]:
     folder = tmp_path_factory.mktemp("options")
     (folder / "tiny.raw").write_bytes(tiny_disk())
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id")
-    with editing(folder, SPEC) as edits:
+    with editing(folder, early(request, SPEC, "scsi")) as edits:
         yield edits
 
 
@@ -65,6 +67,7 @@ def disks(edits: Edits) -> dict[str, tuple[str, str]]:
     }
 
 
+@pytest.mark.long  # the guest has a system, which boots for two minutes
 def test_each_disk_is_on_its_bus(edits: Edits) -> None:
     assert disks(edits) == {
         "root": ("sd", "/"),
@@ -82,6 +85,7 @@ def test_each_disk_is_on_its_bus(edits: Edits) -> None:
     assert int(max_discard) > 0
 
 
+@pytest.mark.long  # of the same guest
 def test_the_processor_is_laid_out_so(edits: Edits) -> None:
     cpus = json.loads("\n".join(inside(edits, "lscpu -J")))["lscpu"]
 
@@ -96,6 +100,7 @@ def test_the_processor_is_laid_out_so(edits: Edits) -> None:
     assert " rdrand " not in f" {told['Flags']} "
 
 
+@pytest.mark.long  # of the same guest
 def test_the_card_has_its_mtu_and_its_queues(edits: Edits) -> None:
     (mtu, queues) = inside(edits, "cd /sys/class/net/e*; cat mtu; ls -d queues/rx-* | wc -l")
     assert (mtu, queues) == ("1400", "2")
@@ -114,6 +119,7 @@ def test_a_guest_that_is_left_off_is_made_and_not_started(edits: Edits) -> None:
     assert virsh("domstate", "options-off") == "running"
 
 
+@pytest.mark.long  # of the same guest
 def test_a_disk_on_scsi_comes_and_goes_while_the_guest_runs(edits: Edits) -> None:
     before = lives("options-scsi")
     first = edits.spec["guests"]["scsi"]["disks"]

@@ -1,7 +1,7 @@
 """host.yml on this machine: what it gives, virtkit no longer sees as missing.
 
 In a mount namespace of its own whose folders of settings are copies. No systemd is here; with it,
-and as an ordinary user by ssh, test_lab.py runs it.
+and as an ordinary user by ssh, tests/realhost/prepared.py runs it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.edits import Edits, document, editing, lives, why
+from integration.edits import Edits, document, early, editing, lives, why
 from integration.lab import POOL, run, tiny_disk, until, virsh
 
 SECRET, OTHER = "s3cret-of-ignition", "an0ther-of-ignition"
@@ -30,12 +30,18 @@ def config(secret: str) -> str:
     return json.dumps({"ignition": {"version": "3.3.0"}, "passwd": {"users": [{"name": secret}]}})
 
 
+#: The virtual machine with a system boots for a minute; what it has of libvirt, the other has, too.
+GUESTS = [pytest.param("vm", marks=pytest.mark.long), "tiny"]
+
+
 @pytest.fixture(scope="module")
-def edits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edits]:
+def edits(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Edits]:
     folder = tmp_path_factory.mktemp("ignited")
     (folder / "tiny.raw").write_bytes(tiny_disk())
     (folder / "config.ign").write_text(config(SECRET))
-    with editing(folder, SPEC, IGNITED_CONFIG=config(SECRET)) as edits:
+    with editing(folder, early(request, SPEC, "vm"), IGNITED_CONFIG=config(SECRET)) as edits:
         yield edits
 
 
@@ -45,7 +51,7 @@ def inside(edits: Edits) -> str:
     return edits.lab.virtkit("exec", "vm", "--", "sh", "-c", script, code=None).out.strip()
 
 
-@pytest.mark.parametrize("guest", ["vm", "tiny"])
+@pytest.mark.parametrize("guest", GUESTS)
 def test_libvirt_has_the_file_in_the_pool(edits: Edits, guest: str) -> None:
     (entry,) = document(f"ignited-{guest}").iterfind("sysinfo[@type='fwcfg']/entry")
     assert entry.get("name") == "opt/com.coreos/config"
@@ -56,11 +62,12 @@ def test_libvirt_has_the_file_in_the_pool(edits: Edits, guest: str) -> None:
     assert f"{guest}-seed" not in edits.lab.volumes()
 
 
+@pytest.mark.long  # its system boots
 def test_the_guest_finds_what_the_file_says(edits: Edits) -> None:
     assert until(lambda: inside(edits), 300, 3) == config(SECRET)
 
 
-@pytest.mark.parametrize("guest", ["vm", "tiny"])
+@pytest.mark.parametrize("guest", GUESTS)
 def test_nobody_else_does(edits: Edits, guest: str) -> None:
     path = Path(POOL) / f"ignited-{guest}-ignition"
     assert path.stat().st_mode & 0o777 == 0o600
@@ -80,8 +87,9 @@ def test_apparmor_is_told_to_let_qemu_read_it(edits: Edits) -> None:
     assert f'"{POOL}/ignited-tiny-ignition" r,' in done.stdout + done.stderr
 
 
-def test_virtkit_has_no_way_in(edits: Edits) -> None:
-    ran = edits.lab.virtkit("ssh", "vm", "--", "true", code=None)
+@pytest.mark.parametrize("guest", GUESTS)
+def test_virtkit_has_no_way_in(edits: Edits, guest: str) -> None:
+    ran = edits.lab.virtkit("ssh", guest, "--", "true", code=None)
     assert ran.code != 0
     assert "an Ignition file set it up" in ran.err
     assert "ssh core@" in ran.err
@@ -96,6 +104,7 @@ def test_it_is_there_after_a_restart(edits: Edits) -> None:
     assert edits.plan() == {}
 
 
+@pytest.mark.long  # its system boots once more
 def test_another_content_asks_for_another_root_disk(edits: Edits) -> None:
     (edits.lab.folder / "config.ign").write_text(config(OTHER))
     before = lives("ignited-vm"), lives("ignited-tiny")
@@ -111,12 +120,18 @@ def test_another_content_asks_for_another_root_disk(edits: Edits) -> None:
     assert until(lambda: inside(edits), 300, 3) == config(OTHER)
 
 
-def test_it_goes_with_the_key_and_with_the_guest(edits: Edits) -> None:
+def test_it_goes_with_the_key(edits: Edits) -> None:
     edits.guest("tiny", ignition=None)
     assert why(edits.plan()["guest/tiny"]) == {"ignition": ("spec", "recreate")}
     edits.up("--yes")
     assert document("ignited-tiny").find("sysinfo") is None
     assert not (Path(POOL) / "ignited-tiny-ignition").exists()
-    run("test", "-e", f"{POOL}/ignited-vm-ignition")
-    edits.lab.virtkit("down", "vm")
-    assert not (Path(POOL) / "ignited-vm-ignition").exists()
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+def test_it_goes_with_the_guest(edits: Edits, guest: str) -> None:
+    edits.reset()
+    edits.up("--yes")
+    run("test", "-e", f"{POOL}/ignited-{guest}-ignition")
+    edits.lab.virtkit("down", guest)
+    assert not (Path(POOL) / f"ignited-{guest}-ignition").exists()

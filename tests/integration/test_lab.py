@@ -1,9 +1,11 @@
 """The Vagrant lab: a plain Debian host with systemd, cgroup v2, AppArmor and a KVM that works comes
-up, and is made ready by host.yml. Its ordinary user has the first five minutes on it (which CI
-leaves out); then it is driven from outside, over ssh, as that user. `down` leaves nothing.
+up, and is made ready by host.yml. Its ordinary user has the first five minutes on it; then it is
+driven from outside, over ssh, as that user. `down` leaves nothing.
 
-The machine is emulated, and its packages are there already. What else happens on one is the
-journey of tests/realhost, which has the same disk, and there the contract is whole.
+The machine is emulated, and its packages are there already. It boots, and its guests do, for half
+an hour, so CI has the table of machines only, and the rest on a snapshot of the same host
+(test_prepared_host.py). What else happens on one is the journey of tests/realhost, and there the
+contract is whole.
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from integration import contract
 from integration.contract import (
     place,  # noqa: F401 - a fixture, found by its name
     pytest_generate_tests,  # noqa: F401 - a hook
@@ -27,6 +28,7 @@ from integration.contract import (
     types,  # noqa: F401 - a fixture
     upped,
 )
+from integration.contract_in_short import InShort
 from integration.lab import run
 from realhost.outside import OutsideHost, OutsideLab, outside_laboratory
 
@@ -98,13 +100,15 @@ def names(kind: str) -> list[str]:
     return [each for each in done.stdout.split() if each.startswith("virtkit-lab")]
 
 
-def test_the_table_of_machines(machines: VagrantLab) -> None:
-    assert "validated successfully" in machines.vagrant("validate")
-    lines = machines.vagrant("status", "--machine-readable").splitlines()
+def test_the_table_of_machines(tmp_path: Path) -> None:
+    lab = VagrantLab(tmp_path)
+    assert "validated successfully" in lab.vagrant("validate")
+    lines = lab.vagrant("status", "--machine-readable").splitlines()
     states = {each.split(",")[1]: each.split(",")[3] for each in lines if ",state," in each}
     assert states == dict.fromkeys(("kvm1", "kvm2", "xen1"), "not_created")
 
 
+@pytest.mark.long  # ten minutes
 def test_the_machine_comes_up(machines: VagrantLab) -> None:
     told = machines.run("scripts/lab", "machines")
     assert changed(told) >= 6
@@ -124,7 +128,7 @@ def test_the_first_guests_come_up_in_it(machines: VagrantLab) -> None:
     assert found["box"] == ("lxc", True)
 
 
-@pytest.mark.long
+@pytest.mark.long  # of the guests before
 def test_down_in_the_machine_leaves_nothing(machines: VagrantLab) -> None:
     machines.vagrant("ssh", "kvm1", "-c", "virtkit/vagrant/contract down")
 
@@ -148,23 +152,20 @@ def lab(machines: VagrantLab, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield upped(lab)
 
 
-class TestTheContractInShort:
-    test_status_tells_all = staticmethod(contract.test_status_tells_all)
-    test_exec_is_root = staticmethod(contract.test_exec_is_root_and_passes_all_on)
-    test_ssh_is_the_user = staticmethod(contract.test_ssh_is_the_user_and_passes_all_on)
-    test_ssh_checks_the_host_key = staticmethod(contract.test_ssh_checks_the_host_key)
-    test_pause_and_resume = staticmethod(contract.test_pause_and_resume)
-    test_down_leaves_nothing = staticmethod(contract.test_down_leaves_nothing)
+@pytest.mark.long  # a quarter of an hour; test_prepared_host.py has it in CI
+class TestTheContractInShort(InShort):
+    """Of both guests."""
 
 
 # --- the end ---------------------------------------------------------------------------------
 
 
-@pytest.mark.long  # a minute; test_host_playbook.py asks it of this machine
+@pytest.mark.long  # a minute
 def test_provisioned_again_it_changes_nothing(machines: VagrantLab) -> None:
     assert changed(machines.vagrant("provision", "kvm1")) == 0
 
 
+@pytest.mark.long  # of the machine
 def test_down_leaves_nothing(machines: VagrantLab) -> None:
     machines.run("scripts/lab", "down")
     assert names("") == names("net") == names("pool") == []

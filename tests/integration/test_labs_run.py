@@ -2,8 +2,8 @@
 
 Each is the file itself, as virtkit reads it. What this machine can't give it is changed as users
 change it: values by ``--set``, a second file by ``-f``, guests by their names. Nothing is fetched:
-the guests have the image that all tests start from, and no packages of their own. The two that
-take least run in CI.
+the guests have the image that all tests start from, and no packages of their own. The one that
+takes least runs in CI.
 """
 
 from __future__ import annotations
@@ -413,6 +413,7 @@ def siblings(lab: OthersLab, guest: str) -> list[tuple[str, str]]:
     return [tuple(each[key] for key in keys) for each in lab.look(guest)["processors"]]
 
 
+@pytest.mark.long
 class TestWin10:
     """Secure Boot, a TPM and two discs. There is no Windows here, and none was ever seen."""
 

@@ -37,7 +37,10 @@ SPEC: dict[str, Any] = {
             "memory": "256MiB",
             "disk": "5GiB",
             "max": {"memory": "512MiB", "cpus": 2},
-            "disks": [{"name": "data", "size": "32MiB", "mount": "/srv/data", "keep": True}],
+            "disks": [
+                {"name": "data", "size": "32MiB", "mount": "/srv/data", "keep": True},
+                {"name": "raw", "size": "16MiB", "bus": "scsi", "discard": False},
+            ],
         },
         "lxc": {
             "type": "lxc",
@@ -108,6 +111,23 @@ def joined(edits: Edits, guest: str) -> dict[str, Any]:
     return found
 
 
+def test_each_disk_is_on_its_bus(edits: Edits) -> None:
+    """A virtual machine has all of its options inside in test_guest_options.py."""
+    listed = json.loads(edits.lab.sh("qemu", "lsblk -J -o NAME,SERIAL"))["blockdevices"]
+    kinds = {each["serial"]: each["name"][:2] for each in listed if each["serial"]}
+    assert kinds == {"root": "vd", "data": "vd", "seed": "vd", "raw": "sd"}
+
+
+@pytest.fixture
+def back_without_a_restart(edits: Edits) -> Iterator[None]:
+    """The virtual machine's CPUs are those that it has before anybody asks for a restart."""
+    yield
+    edits.guest("qemu", cpus=None)
+    edits.up()
+    assert edits.pending() == {}
+
+
+@pytest.mark.usefixtures("back_without_a_restart")
 def test_a_running_virtual_machine_changes_unnoticed(edits: Edits) -> None:
     before, life = seen(edits, "qemu"), lives("inside-qemu")
     grown(edits, "qemu", "6GiB")
@@ -167,6 +187,14 @@ def test_a_running_virtual_machine_changes_unnoticed(edits: Edits) -> None:
     assert why(edits.pending()["guest/qemu"]) == {"cpus": ("spec", "restart")}
     assert edits.lab.status("qemu")["pending"] == ["cpus"]
     assert edits.lab.sh("qemu", "cat /srv/data/file") == "kept"
+
+
+@pytest.mark.long  # two boots of a minute; containers' changes that wait are below
+def test_more_processors_come_with_a_restart(edits: Edits) -> None:
+    before = seen(edits, "qemu")
+    edits.guest("qemu", cpus=2)
+    edits.up()
+    assert edits.lab.status("qemu")["pending"] == ["cpus"]
     edits.lab.virtkit("restart", "qemu")
     rebooted = seen(edits, "qemu")
     assert rebooted["cpus"] == 2

@@ -117,7 +117,11 @@ def takes_ssh(address: str) -> bool:
 # --- MAC addresses -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("guest", ["a", "free", pytest.param("u", marks=pytest.mark.needs_uml)])
+# the container of a kernel that is a process has the same first process, and boots for minutes
+UML = pytest.param("u", marks=[pytest.mark.needs_uml, pytest.mark.long])
+
+
+@pytest.mark.parametrize("guest", ["a", "free", UML])
 def test_udev_sets_other_addresses_than_libvirt(lab: Lab, guest: str) -> None:
     """Its first process sets libvirt's again: so it gets its IP addresses, and is ready."""
     with as_udev():

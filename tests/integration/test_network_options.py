@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.edits import Edits, document, editing, lives, why
+from integration.edits import Edits, document, early, editing, lives, why
 from integration.lab import run, tiny_disk, until, virsh
 
 #: Where a name server of somebody else's answers, on the host itself.
@@ -38,17 +38,30 @@ SPEC: dict[str, Any] = {
     },
 }
 
+#: Virtual machines with a system boot for a minute each.
+VM, VM6 = (pytest.param(each, marks=pytest.mark.long) for each in ("vm", "vm6"))
+
 
 @pytest.fixture(scope="module")
-def edits() -> Iterator[Edits]:
+def edits(request: pytest.FixtureRequest) -> Iterator[Edits]:
     """In a folder that anybody may pass through to, which pytest's own are not: a TFTP server runs
     as a user without rights."""
     with tempfile.TemporaryDirectory(dir="/srv", prefix="virtkit-test-") as name:
         folder = Path(name)
         folder.chmod(0o755)
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id")
-        with editing(folder, SPEC) as edits:
+        with editing(folder, early(request, SPEC, "vm", "vm6")) as edits:
             yield edits
+
+
+def there(edits: Edits, *guests: str) -> list[str]:
+    """Those of the guests that are not left out."""
+    return [each for each in guests if each in edits.spec["guests"]]
+
+
+def runs(edits: Edits) -> list[tuple[str, str]]:
+    """The runs that the guests of `front` are in."""
+    return [lives(f"wires-{each}") for each in there(edits, "box", "vm")]
 
 
 def network(edits: Edits, name: str = "front", **fields: Any) -> None:
@@ -80,7 +93,7 @@ def name_server() -> Iterator[None]:
 # --- MTU ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("guest", ["box", "vm"])
+@pytest.mark.parametrize("guest", ["box", VM])
 def test_guests_take_packets_as_large_as_their_network(edits: Edits, guest: str) -> None:
     (link,) = (
         each
@@ -96,7 +109,7 @@ def test_guests_take_packets_as_large_as_their_network(edits: Edits, guest: str)
 # --- names -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("guest", ["box", "vm"])
+@pytest.mark.parametrize("guest", ["box", VM])
 def test_guests_resolve_the_networks_names(edits: Edits, guest: str) -> None:
     assert resolved(edits, guest, "api") == ["10.94.61.5"]
     assert resolved(edits, guest, "api.wires.test") == ["10.94.61.5"]
@@ -104,14 +117,15 @@ def test_guests_resolve_the_networks_names(edits: Edits, guest: str) -> None:
 
 
 def test_names_change_while_guests_use_the_network(edits: Edits) -> None:
-    before = lives("wires-box"), lives("wires-vm")
+    before = runs(edits)
     names = {"api": "10.94.61.6", "www": "10.94.61.6", "old": "10.94.61.5"}
     network(edits, names=names)
     assert {name: why(each) for name, each in edits.plan().items()} == {
         "network/front": {"names": ("spec", "live")}
     }
     edits.up()
-    assert resolved(edits, "vm", "www.wires.test") == ["10.94.61.6"]
+    for guest in there(edits, "box", "vm"):
+        assert resolved(edits, guest, "www.wires.test") == ["10.94.61.6"]
     assert resolved(edits, "box", "api") == ["10.94.61.6"]
     assert resolved(edits, "box", "old") == ["10.94.61.5"]
     assert resolved(edits, "box", "db.corp.example") == []
@@ -124,12 +138,12 @@ def test_names_change_while_guests_use_the_network(edits: Edits) -> None:
     network(edits, names=FRONT["names"])
     edits.up()
     assert resolved(edits, "box", "api") == ["10.94.61.5"]
-    assert (lives("wires-box"), lives("wires-vm")) == before, "they are the same runs"
+    assert runs(edits) == before, "they are the same runs"
 
 
 def test_a_name_with_several_addresses(edits: Edits) -> None:
     """Each of them comes and goes while guests use the network."""
-    before = lives("wires-box"), lives("wires-vm")
+    before = runs(edits)
     for addresses in (
         ["10.94.61.5", "10.94.61.6", "fd00:94:61::6"],
         ["10.94.61.6", "fd00:94:61::6"],
@@ -140,13 +154,13 @@ def test_a_name_with_several_addresses(edits: Edits) -> None:
         assert why(edits.plan()["network/front"]) == {"names": ("spec", "live")}
         edits.up()
         wanted = [addresses] if isinstance(addresses, str) else addresses
-        for guest in ("box", "vm"):
+        for guest in there(edits, "box", "vm"):
             assert resolved(edits, guest, "api.wires.test") == sorted(wanted)
         assert (edits.plan(), edits.pending()) == ({}, {})
     network(edits, names=FRONT["names"])
     edits.up()
     assert resolved(edits, "box", "api") == ["10.94.61.5"]
-    assert (lives("wires-box"), lives("wires-vm")) == before, "they are the same runs"
+    assert runs(edits) == before, "they are the same runs"
 
 
 def test_a_name_that_somebody_took_away_comes_back(edits: Edits) -> None:
@@ -160,7 +174,7 @@ def test_a_name_that_somebody_took_away_comes_back(edits: Edits) -> None:
 def test_a_domain_that_is_asked_elsewhere_waits_for_a_restart(edits: Edits) -> None:
     """libvirt can't change that of an active network; its guests keep their link until somebody
     asks for a restart, and have it again after that."""
-    before = lives("wires-box"), lives("wires-vm")
+    before = runs(edits)
     network(edits, forward={"corp.test": ELSEWHERE})
     assert why(edits.plan()["network/front"]) == {"forward": ("spec", "restart")}
     with name_server():
@@ -169,23 +183,24 @@ def test_a_domain_that_is_asked_elsewhere_waits_for_a_restart(edits: Edits) -> N
         assert resolved(edits, "box", "shop.corp.test") == []
         edits.up("--restart")
         assert edits.pending() == {}
-        for guest in ("box", "vm"):
+        for guest in there(edits, "box", "vm"):
             found = until(lambda guest=guest: resolved(edits, guest, "shop.corp.test"), 60)
             assert found == ["192.0.2.9"]
             assert edits.lab.status(guest)["ready"], "its network was restarted around it"
         network(edits, forward=None)
         edits.up()
         assert why(edits.pending()["network/front"]) == {"forward": ("spec", "restart")}
-        assert resolved(edits, "vm", "shop.corp.test") == ["192.0.2.9"]
+        for guest in there(edits, "box", "vm"):
+            assert resolved(edits, guest, "shop.corp.test") == ["192.0.2.9"]
         edits.up("--restart")
         assert edits.pending() == {}
-    assert (lives("wires-box"), lives("wires-vm")) == before, "they are the same runs"
+    assert runs(edits) == before, "they are the same runs"
 
 
 # --- IPv6 --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("guest", ["box6", "vm6"])
+@pytest.mark.parametrize("guest", ["box6", VM6])
 def test_a_guest_with_ipv6_alone(edits: Edits, guest: str) -> None:
     """ssh, readiness and the inventory all go by IPv6."""
     (address,) = edits.lab.status(guest)["addresses"]
@@ -200,16 +215,18 @@ def test_a_guest_with_ipv6_alone(edits: Edits, guest: str) -> None:
     assert inventory["_meta"]["hostvars"][guest]["ansible_host"] == address
 
 
+@pytest.mark.long  # the guest boots for a minute
 def test_a_fixed_ipv6_address(edits: Edits) -> None:
     assert edits.lab.status("vm6")["addresses"] == ["fd00:94:62::10"]
     assert resolved(edits, "box6", "vm6") == ["fd00:94:62::10"]
     assert resolved(edits, "vm6", "box6.six.test") == edits.lab.status("box6")["addresses"]
 
 
-def test_files_go_by_ipv6(edits: Edits, tmp_path: Path) -> None:
+@pytest.mark.parametrize("guest", ["box6", VM6])
+def test_files_go_by_ipv6(edits: Edits, tmp_path: Path, guest: str) -> None:
     (tmp_path / "words").write_text("by IPv6\n")
-    edits.lab.virtkit("cp", str(tmp_path / "words"), "vm6:/tmp/words")
-    assert edits.lab.sh("vm6", "cat /tmp/words") == "by IPv6"
+    edits.lab.virtkit("cp", str(tmp_path / "words"), f"{guest}:/tmp/words")
+    assert edits.lab.sh(guest, "cat /tmp/words") == "by IPv6"
 
 
 def test_a_fixed_address_comes_with_the_next_start(edits: Edits) -> None:
@@ -223,7 +240,8 @@ def test_a_fixed_address_comes_with_the_next_start(edits: Edits) -> None:
     assert edits.pending() == {}
     assert edits.lab.status("box6")["addresses"] == ["fd00:94:62::20"]
     assert "fd00:94:62::20" in edits.lab.sh("box6", "ip -6 -brief address")
-    assert resolved(edits, "vm6", "box6") == ["fd00:94:62::20"]
+    for guest in there(edits, "vm6"):
+        assert resolved(edits, guest, "box6") == ["fd00:94:62::20"]
 
 
 # --- MTU that changes --------------------------------------------------------------------------
@@ -254,6 +272,7 @@ def test_another_mtu_waits_for_both(edits: Edits) -> None:
     edits.up("--yes")
 
 
+@pytest.mark.long  # it boots for a minute
 @pytest.mark.needs_uml
 def test_user_mode_linux(edits: Edits) -> None:
     edits.guest("u", type="uml", memory="288MiB", networks=[{"name": "front", "mtu": 1400}])
@@ -339,7 +358,8 @@ def test_guests_on_a_card_of_the_host(edits: Edits) -> None:
     edits.reset()
 
 
-def test_guests_on_a_wire(edits: Edits) -> None:
+@pytest.mark.parametrize("type", ["lxc", pytest.param("qemu", marks=pytest.mark.long)])
+def test_guests_on_a_wire(edits: Edits, type: str) -> None:
     """One of them gives the others addresses; their host has none there, and says so."""
     edits.spec["networks"] |= {
         "cable": {"mode": "isolated", "cidr": False, "mtu": 1400},
@@ -348,7 +368,7 @@ def test_guests_on_a_wire(edits: Edits) -> None:
     edits.guest("far", type="lxc", networks=["cable"], ready={"timeout": "5s"})
     edits.guest("router", type="lxc", networks=["front", "front-2", "cable"])
     patient = {"timeout": "1h"}
-    edits.guest("vm2", type="qemu", networks=["front", "cable"], ready=patient)
+    edits.guest("vm2", type=type, networks=["front", "cable"], ready=patient)
     notes = edits.lab.json("plan")["notes"]
     assert any(each.startswith("guest/far: its host can't reach it on a network") for each in notes)
     ran = edits.lab.virtkit("up", "--json", code=1)

@@ -244,6 +244,7 @@ def test_a_reboot_from_inside_is_its_own(lab: Lab) -> None:
     assert lab.sh("u", "test -e /run/this-boot || echo new") == "new"
 
 
+@pytest.mark.long  # a boot more; that changes wait for it is as with containers
 def test_changes_wait_for_a_restart(lab: Lab) -> None:
     boot = lab.sh("u", "cat /proc/sys/kernel/random/boot_id; echo kept >/srv/data/file")
     lab.write(AFTER)

@@ -1,11 +1,9 @@
 """A plain Debian host that is driven from here, over ssh, as its ordinary user: made ready by
-`virtkit host prepare`, and by nothing else."""
+`virtkit host prepare`, and by nothing else (prepared.py)."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from integration.remote import RemoteLab
-from realhost import realhost
-from realhost.realhost import RealHost
-
-#: Who logs in: in the groups sudo and, once it is prepared, libvirt.
-USER = "alice"
+from realhost import prepared
 
 
 @dataclass(frozen=True)
@@ -48,25 +42,12 @@ class OutsideLab(RemoteLab):
 
 @contextmanager
 def prepared_host(folder: Path) -> Iterator[OutsideHost]:
-    """The tests' emulated host, which virtkit has made ready."""
-    host = realhost.start(folder)
+    """A fresh one, from the snapshot."""
+    host = prepared.start(folder)
     try:
-        there = OutsideHost("rack", _entry(host), host.ssh)
-        spec = folder / "hosts.yaml"
-        spec.write_text(json.dumps({"name": "prepare", "hosts": {there.name: there.entry}}))
-        virtkit = Path(sys.executable).with_name("virtkit")
-        line = [virtkit, "host", "prepare", "--json", spec, there.name]
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        yield there
+        yield OutsideHost(prepared.NAME, prepared.entry(host), host.ssh)
     finally:
         host.stop()
-
-
-def _entry(host: RealHost) -> dict[str, Any]:
-    """The host in a spec."""
-    files = {"key": f"{host.folder}/id", "known_hosts": f"{host.folder}/known_hosts"}
-    return {"address": f"{USER}@127.0.0.1", "ssh": {"port": host.port, **files}}
 
 
 @contextmanager

@@ -22,8 +22,10 @@ from realhost.disk import LINUX, RELEASES, REPO, Kind
 
 HERE = Path(__file__).parent
 
-#: One processor: with two, the machine died within minutes of a KVM guest's life (QEMU 7.2).
-MACHINE = ("-machine", "q35,usb=off", "-cpu", "EPYC,+svm,+npt", "-smp", "1", "-m", "4096")
+#: One processor: with two, the machine died within minutes of a KVM guest's life (QEMU 7.2). It has
+#: no AVX, which programs would use for each text, and which costs most to emulate.
+CPU = "EPYC,+svm,+npt,-avx,-avx2,-f16c,-fma"
+MACHINE = ("-machine", "q35,usb=off", "-cpu", CPU, "-smp", "1", "-m", "4096")
 
 
 class RealHost(Machine):
@@ -55,11 +57,11 @@ class RealHost(Machine):
 
 def start(folder: Path, release: str = RELEASES[0], kind: Kind = "ready") -> RealHost:
     """A fresh host in ``folder``, from the snapshot; that is built where there is none."""
-    started = machine.from_snapshot(built(release, kind), folder, _arguments)
+    started = machine.from_snapshot(built(release, kind), folder, arguments)
     return RealHost(started.folder, started.port)
 
 
-def _arguments(image: Path, folder: Path) -> list[str]:
+def arguments(image: Path, folder: Path) -> list[str]:
     """QEMU's arguments for a machine in ``folder``: its disk lies over the image's."""
     # systemd writes it where root has none yet
     public = (image / "id.pub").read_text().strip()
@@ -93,7 +95,7 @@ def _build(into: Path, base: Path, tell: Tell) -> None:
     machine.run(["qemu-img", "create", "-q", "-f", "qcow2", *below, into / "disk.qcow2"])
     new = machine.new_machine(into, into)
     host = RealHost(new.folder, new.port)
-    host.boot(_arguments(into, into))
+    host.boot(arguments(into, into))
     try:
         _first_login(host)
         host.ssh("systemctl is-system-running --wait", check=False)

@@ -3,7 +3,7 @@
     .venv/bin/python -m pytest -s tests/realhost/test_host.py     (half an hour; RELEASE=trixie)
 
 Not in the sandbox, and not in CI, which has the same on a host that has its packages
-(tests/integration/test_lab.py). In order: each test begins with what the last one left.
+(tests/realhost/prepared.py). In order: each test begins with what the last one left.
 """
 
 from __future__ import annotations

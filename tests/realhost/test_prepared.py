@@ -3,7 +3,7 @@ as the host of a spec; her guests on it.
 
     .venv/bin/python -m pytest tests/realhost/test_prepared.py     (ten minutes)
 
-Not in CI, which has the same on the lab's machine (tests/integration/test_lab.py).
+Not in CI, where prepared.py does the first half of it, and keeps what comes of it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,53 @@
+"""The contract of all guest types in short, on a plain Debian host with systemd, cgroup v2,
+AppArmor and a KVM that works: made ready by `virtkit host prepare`, and driven over ssh as its
+ordinary user.
+
+The host is emulated, and comes from a snapshot. The contract is whole in tests/realhost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from integration.contract import (
+    number,
+    place,  # noqa: F401 - a fixture, found by its name
+    pytest_generate_tests,  # noqa: F401 - a hook
+    types,  # noqa: F401 - a fixture
+    upped,
+)
+from integration.contract_in_short import InShort
+from realhost import prepared
+from realhost.outside import OutsideLab, outside_laboratory, prepared_host
+
+PLACE, TYPES = prepared.NAME, ("kvm", "lxc")
+#: What these tests ask of a guest, and no more.
+SPEC = """
+networks: {front: {cidr: 10.94.0.0/24, domain: contract.test}}
+defaults: {memory: 256MiB, user: admin}
+guests:
+"""
+GUEST = """
+  TYPE:
+    type: TYPE
+    groups: [TYPE-guests, all-of-them]
+    networks: [{name: front, address: 10.94.0.HOST, mac: "52:54:00:94:00:HOST"}]
+"""
+
+pytestmark = pytest.mark.timeout(1800)  # the first test waits for both guests
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, alone: None) -> Iterator[OutsideLab]:
+    folder = tmp_path_factory.mktemp("short")
+    guests = (GUEST.replace("TYPE", e).replace("HOST", str(number(e))) for e in TYPES)
+    with (
+        prepared_host(tmp_path_factory.mktemp("realhost")) as host,
+        outside_laboratory(folder, "short", SPEC + "".join(guests), host) as lab,
+    ):
+        yield upped(lab)
+
+
+class TestTheContractInShort(InShort):
+    """Of both guests."""
