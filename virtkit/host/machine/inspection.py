@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from virtkit.host.machine import dnsmasq, preparation, shared, uml, userns
 
@@ -74,6 +75,15 @@ def missing_files(*paths: str) -> list[str]:
 def kinds(*paths: str) -> dict[str, str]:
     """What paths are: ``file``, ``block``, ``other``, or empty where nothing is there."""
     return {each: _kind(Path(each)) for each in paths}
+
+
+def real_paths(*quoted: str) -> dict[str, str]:
+    """Paths without links, as far as the caller may look.
+
+    Args:
+        quoted: paths as in a URL, so that one may have a comma.
+    """
+    return {path: os.path.realpath(path) for path in map(unquote, quoted)}
 
 
 def _kind(path: Path) -> str:
@@ -143,6 +153,7 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "missing_settings": missing_settings,
     "network": network,
     "no_userns": no_userns,
+    "real_paths": real_paths,
     "restart_commands": restart_commands,
     "sockets": sockets,
     "unfit": uml.unfit,
