@@ -54,7 +54,6 @@ from virtkit.plan import (
     select,
     with_after,
 )
-
 from virtkit.plan.resolve import resolve
 from virtkit.spec import GuestSpec, Spec
 from virtkit.state import public_keys, record_text
