@@ -120,7 +120,7 @@ class References:
 
     def _user_data(self, guest: Node) -> Node | None:
         node = guest.entries.get(USER_DATA)
-        if node is None or not _is_path(node.value):
+        if node is None or not isinstance(node.value, str) or not _is_path(node.value):
             return None
         text = self._text(node, node.value)
         if text is None:
@@ -179,10 +179,10 @@ class References:
         self.unread.append(error_at(node.position, node.path, problem))
 
 
-def _is_path(value: object) -> bool:
-    """Whether a value is the path of a file, as far as that alone tells; else the model refuses it."""
+def _is_path(text: str) -> bool:
+    """Whether a text is the path of a file, as far as that alone tells. The model says why not."""
     try:
-        return isinstance(value, str) and bool(host_path(value))
+        return bool(host_path(text))
     except Problem:
         return False
 
