@@ -121,6 +121,7 @@ class DiskSource:
         path: its path on the host; of a ``volume`` ``POOL/VOLUME``.
         format: what its pool finds in it: it may be a guest's words. Empty where nobody looked.
         why: why there is none, and ``cure`` what brings it.
+        mounted: where the host itself has it, or a part of it, mounted; empty where it has not.
     """
 
     kind: Literal["", "file", "block", "volume"]
@@ -128,6 +129,7 @@ class DiskSource:
     format: Literal["", "raw", "qcow2"] = ""
     why: str = ""
     cure: str = ""
+    mounted: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from urllib.parse import quote
 
 import libvirt
@@ -33,6 +34,10 @@ def find(connections: Connections, names: Collection[str]) -> dict[str, DiskSour
     if paths:
         kinds = questions.ask(connections.remote, f"kinds={','.join(paths)}")["kinds"]
         answer |= _paths(connections.host, kinds)
+    blocks = ",".join(quote(each.path) for each in answer.values() if each.kind == "block")
+    if blocks:
+        places = questions.ask(connections.remote, f"mounted={blocks}")["mounted"]
+        answer = {k: replace(e, mounted=places.get(e.path, "")) for k, e in answer.items()}
     return answer
 
 

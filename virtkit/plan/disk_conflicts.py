@@ -76,6 +76,14 @@ def _missing(disk: DiskTarget, guest: Guest, facts: HostFacts) -> Iterator[Reque
             cure="use a file or a block device, or another type",
             where=_where(disk, guest),
         )
+    elif source is not None and source.mounted and not disk.options.readonly:
+        yield RequestError(
+            f"guest {guest.name}: host {guest.host} uses the disk {name} itself",
+            why=_use(source.mounted),
+            cure="name another disk; or have the host give it up, for good (umount or swapoff, "
+            "and /etc/fstab); or `readonly: true`",
+            where=_where(disk, guest),
+        )
     elif source is not None and source.format not in ("", disk.volume.format):
         yield RequestError(
             f"guest {guest.name}: the disk {name} would be read as {disk.volume.format}",
@@ -84,6 +92,12 @@ def _missing(disk: DiskTarget, guest: Guest, facts: HostFacts) -> Iterator[Reque
             cure=f"set `format: {source.format}` if it was made as one",
             where=_where(disk, guest),
         )
+
+
+def _use(place: str) -> str:
+    """What a host has on a disk."""
+    what = "swap space" if place == "swap" else f"what is mounted on {place}"
+    return f"it is {what}, or a part of it is, and two systems that write to one disk destroy it"
 
 
 @dataclass(frozen=True)

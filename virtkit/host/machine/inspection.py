@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from virtkit.host.machine import dnsmasq, preparation, shared, uml, userns
+from virtkit.host.machine import dnsmasq, mounted, preparation, shared, uml, userns
 
 #: Where programs are that users' own PATH has not.
 _PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
@@ -151,6 +151,7 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "missing_files": missing_files,
     "missing_programs": missing_programs,
     "missing_settings": missing_settings,
+    "mounted": mounted.mounted,
     "network": network,
     "no_userns": no_userns,
     "real_paths": real_paths,
