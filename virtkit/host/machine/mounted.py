@@ -1,4 +1,4 @@
-"""Which block devices a machine itself has in use: it would not know of what a guest wrote there."""
+"""Which block devices a machine itself uses: it would not know of what a guest writes there."""
 
 from __future__ import annotations
 
