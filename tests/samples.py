@@ -103,6 +103,7 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         missing_programs=frozenset(data.get("missing_programs", ())),
         no_userns=NoUserns(**data["no_userns"]) if "no_userns" in data else None,
         disk_sources={n: DiskSource(**each) for n, each in data.get("disk_sources", {}).items()},
+        real_paths=data.get("real_paths", {}),
         shared=_shared(data["shared"]) if "shared" in data else None,
     )
 

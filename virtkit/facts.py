@@ -121,6 +121,7 @@ class DiskSource:
         path: its path on the host; of a ``volume`` ``POOL/VOLUME``.
         format: what its pool finds in it: it may be a guest's words. Empty where nobody looked.
         why: why there is none, and ``cure`` what brings it.
+        mounted: where the host itself has it, or a part of it, mounted; empty where it has not.
     """
 
     kind: Literal["", "file", "block", "volume"]
@@ -128,6 +129,7 @@ class DiskSource:
     format: Literal["", "raw", "qcow2"] = ""
     why: str = ""
     cure: str = ""
+    mounted: str = ""
 
 
 @dataclass(frozen=True)
@@ -239,6 +241,8 @@ class HostFacts:
         subordinate_ids: what users of the host have for namespaces of their own (/etc/subuid).
         disk_sources: the disks that the spec names with ``existing:``, by what it says; without
             those that nobody could look for.
+        real_paths: paths without links, of these disks and of those that others have, by path;
+            empty where no spec names any.
         networks_without_dnsmasq: libvirt's active networks whose dnsmasq (DHCP and DNS) has ended.
         shared: what is known of what guests are given of the host; None where none is.
     """
@@ -263,5 +267,6 @@ class HostFacts:
     unfit_programs: Mapping[str, str] = field(default_factory=dict)
     subordinate_ids: frozenset[range] = frozenset()
     disk_sources: Mapping[str, DiskSource] = field(default_factory=dict)
+    real_paths: Mapping[str, str] = field(default_factory=dict)
     networks_without_dnsmasq: frozenset[str] = frozenset()
     shared: SharedFacts | None = None

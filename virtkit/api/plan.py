@@ -44,7 +44,16 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
 from virtkit.host import Host
-from virtkit.plan import Plan, UnknownGuest, diff, host_abilities, joined, select, with_after
+from virtkit.plan import (
+    Plan,
+    UnknownGuest,
+    diff,
+    disk_conflicts,
+    host_abilities,
+    joined,
+    select,
+    with_after,
+)
 from virtkit.plan.resolve import resolve
 from virtkit.spec import GuestSpec, Spec
 from virtkit.state import public_keys, record_text
@@ -306,7 +315,9 @@ def _with_dependencies(spec: Spec, guests: Sequence[str]) -> set[str] | None:
     return with_after(select(guests, groups, bases), after)
 
 
-def _with_abilities(facts: HostFacts, host: Host, guests: Sequence[GuestSpec]) -> HostFacts:
+def _with_abilities(
+    facts: HostFacts, host: Host, observed: Observed, guests: Sequence[GuestSpec]
+) -> HostFacts:
     """The facts with what only some guests ask for: the host's disks, and what its virtual machines
     can have."""
     disks = {name for each in guests for name in each.existing}
@@ -315,7 +326,8 @@ def _with_abilities(facts: HostFacts, host: Host, guests: Sequence[GuestSpec]) -
         return facts
     from virtkit.host import further_facts
 
-    facts = further_facts.with_disk_sources(facts, host.connections, disks)
+    taken = disk_conflicts.paths(observed)
+    facts = further_facts.with_disk_sources(facts, host.connections, disks, taken)
     return further_facts.with_abilities(facts, host.connections) if asks else facts
 
 
@@ -336,7 +348,7 @@ def _desired(
         for each in looked_at
     ):
         facts = facts if facts.kvm else host.with_kvm(facts, say)
-    facts = with_shared(_with_abilities(facts, host, looked_at), spec, host)
+    facts = with_shared(_with_abilities(facts, host, observed, looked_at), spec, host)
     desired = with_kernels(resolve(spec, facts, kept), observed, only)
     desired = with_playbooks(desired, spec, only)
     return facts, with_keys(desired, only, shared=owned_by_another(path_of(spec)))

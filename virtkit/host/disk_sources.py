@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from urllib.parse import quote
 
 import libvirt
 
@@ -32,6 +34,21 @@ def find(connections: Connections, names: Collection[str]) -> dict[str, DiskSour
     if paths:
         kinds = questions.ask(connections.remote, f"kinds={','.join(paths)}")["kinds"]
         answer |= _paths(connections.host, kinds)
+    blocks = ",".join(quote(each.path) for each in answer.values() if each.kind == "block")
+    if blocks:
+        places = questions.ask(connections.remote, f"mounted={blocks}")["mounted"]
+        answer = {k: replace(e, mounted=places.get(e.path, "")) for k, e in answer.items()}
+    return answer
+
+
+def real_paths(connections: Connections, paths: Iterable[str]) -> dict[str, str]:
+    """Paths of a host without links: one disk may have several.
+
+    Raises:
+        VirtkitError: the host was not reached.
+    """
+    quoted = ",".join(quote(each) for each in sorted(set(paths)))
+    answer: dict[str, str] = questions.ask(connections.remote, f"real_paths={quoted}")["real_paths"]
     return answer
 
 

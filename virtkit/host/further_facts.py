@@ -11,14 +11,23 @@ from virtkit.host.connection import Connections
 
 
 def with_disk_sources(
-    facts: HostFacts, connections: Connections, names: Collection[str]
+    facts: HostFacts, connections: Connections, names: Collection[str], others: Iterable[str]
 ) -> HostFacts:
-    """The same facts with the disks that specs name, each a path or ``POOL/VOLUME``.
+    """The same facts with the disks that specs name.
+
+    Args:
+        names: each a path or ``POOL/VOLUME``; where there are none, nobody is asked.
+        others: paths that these may be, too.
 
     Raises:
         VirtkitError: the host was not reached.
     """
-    return replace(facts, disk_sources=disk_sources.find(connections, names)) if names else facts
+    if not names:
+        return facts
+    found = disk_sources.find(connections, names)
+    paths = [*others, *(each.path for each in found.values() if each.path.startswith("/"))]
+    real = disk_sources.real_paths(connections, paths)
+    return replace(facts, disk_sources=found, real_paths=real)
 
 
 def with_shared(

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from virtkit.drivers import AUTO, DRIVERS
 from virtkit.errors import RequestError
+from virtkit.spec.disk_checks import existing_disks
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
 from virtkit.spec.model import LOCAL, Folder, GuestFields, GuestSpec, device_kind
+from virtkit.spec.nodes import Path as KeyPath
 from virtkit.spec.nodes import error_at
 from virtkit.spec.problem import Problem, quote
 
@@ -139,26 +141,39 @@ def outside_problem(source: str, *, readonly: bool) -> Problem:
 
 
 def _nested(draft: Draft, spec_folder: Path, problems: Problems) -> None:
-    """A folder inside one that a guest writes to: its root could put a link in its place, and
-    another folder of the host would be shared from the next start on."""
+    """A folder, or a disk that exists, inside a folder that a guest writes to: its root could put a
+    link in its place, and another one of the host would be given from the next start on."""
     shared = list(_all_folders(draft, spec_folder))
     writers = {
         (path, guest.host): guest
         for _, guest, index, path in shared
         if path != "/" and not guest.folders[index].readonly
     }
-    for entry, guest, index, path in shared:
+    given: list[tuple[Entry, GuestSpec, KeyPath, str, str]] = [
+        (entry, guest, ("folders", index, "source"), guest.folders[index].source, path)
+        for entry, guest, index, path in shared
+    ]
+    given += [
+        (entry, entry.guests[0], place, disk.existing or "", disk.existing or "")
+        for entry in draft.entries
+        if entry.guests
+        for place, disk in existing_disks(entry.guests[0])
+    ]
+    for entry, guest, place, said, path in given:
         for (above, _), other in writers.items():
             if path == above or not is_below(path, above) or guest.is_elsewhere(other):
                 continue
-            problem = Problem(
-                f"{quote(guest.folders[index].source)} is inside a folder that "
-                f"{quote(other.name)} writes to",
-                why="whoever is root there could put a link to any folder of the host in its place",
-                cure="write `readonly: true` for the outer one, or share folders that lie side by "
-                "side",
+            what = "folder" if place[0] == "folders" else "disk"
+            beside = (
+                "share folders that lie" if what == "folder" else "keep the disk and the folder"
             )
-            problems.at(entry.node, ("folders", index, "source"), problem)
+            problem = Problem(
+                f"{quote(said)} is inside a folder that {quote(other.name)} writes to",
+                why=f"whoever is root there could put a link to any {what} of the host in its "
+                "place",
+                cure=f"write `readonly: true` for the outer one, or {beside} side by side",
+            )
+            problems.at(entry.node, place, problem)
             break
 
 

@@ -12,9 +12,14 @@ _IMAGE = re.compile(IMAGE_PATTERN, re.ASCII)
 _MAX_LENGTH = 63
 
 
+def is_image_name(text: str) -> bool:
+    """Whether an image can be called so: a DNS label, or one with a version in it."""
+    return len(text) <= _MAX_LENGTH and _IMAGE.fullmatch(text) is not None
+
+
 def image_name(text: str) -> str:
-    """The name of an image: a DNS label, or one of the catalogue's, with a version in it."""
-    if len(text) > _MAX_LENGTH or not _IMAGE.fullmatch(text):
+    """The name of an image, as ``is_image_name`` has it."""
+    if not is_image_name(text):
         raise Problem(
             f"{quote(text)} is not the name of an image",
             why="an image's name has a-z, 0-9, '-' and '.', at most 63 of them",

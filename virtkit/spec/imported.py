@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from virtkit.spec.image_names import is_image_name
 from virtkit.spec.model import CATALOGUE, Image
 
 #: What the file of an imported image ends with, by what it is.
@@ -21,7 +22,9 @@ def folder() -> Path:
 
 
 def imported_file(name: str) -> Path | None:
-    """The file of an imported image; None where there is none."""
+    """The file of an imported image; None where there is none, or ``name`` is none of an image."""
+    if not is_image_name(name):
+        return None  # of a path it would be any file of the caller's
     paths = (folder() / f"{name}{suffix}" for suffix in SUFFIXES.values())
     return next((path for path in paths if path.is_file()), None)
 

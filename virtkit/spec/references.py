@@ -22,6 +22,7 @@ from virtkit.spec.model.ignition import MAX_IGNITION_SIZE
 from virtkit.spec.nodes import Node, error_at
 from virtkit.spec.problem import Problem, quote
 from virtkit.spec.scalars import kind_of
+from virtkit.spec.values import host_path
 
 USER_DATA, PASSWORD, FILES, IGNITION = "user_data", "password", "files", "ignition"
 #: Why an Ignition file is no larger, and what to do.
@@ -119,7 +120,7 @@ class References:
 
     def _user_data(self, guest: Node) -> Node | None:
         node = guest.entries.get(USER_DATA)
-        if node is None or not isinstance(node.value, str):
+        if node is None or not isinstance(node.value, str) or not _is_path(node.value):
             return None
         text = self._text(node, node.value)
         if text is None:
@@ -176,6 +177,14 @@ class References:
 
     def _refuse(self, node: Node, problem: Problem) -> None:
         self.unread.append(error_at(node.position, node.path, problem))
+
+
+def _is_path(text: str) -> bool:
+    """Whether a text is the path of a file, as far as that alone tells. The model says why not."""
+    try:
+        return bool(host_path(text))
+    except Problem:
+        return False
 
 
 def _no_ignition(content: bytes) -> Problem | None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
 from virtkit.spec import values as text
+from virtkit.spec.image_names import is_image_name
 from virtkit.state import addresses, public_keys
 from virtkit.xml import tree
 
@@ -69,7 +70,7 @@ def is_valid_image(content: str, image: StoredImage) -> bool:
     return (
         fits(image, type(image))
         and content == image.files.content
-        and text.is_label(image.name)
+        and is_image_name(image.name)
         and _image(image.files)
     )
 
@@ -125,14 +126,16 @@ def _is_valid_request(requested: Mapping[str, Any]) -> bool:
         and fits(keys, list[str] | None)
         and all(_entries(requested.get(each), "name") for each in ("disks", "networks"))
         and _entries(requested.get("folders"), "target")
+        and _entries(requested.get("files"), "path")
+        and fits(requested.get("cdroms"), list[str] | None)
         and isinstance(ready, dict)
         and _is_valid_ready(ready)
     )
 
 
 def _entries(entries: object, key: str) -> bool:
-    """Whether disks, networks or folders are a list of maps with a text under ``key``, where there
-    are any."""
+    """Whether disks, networks, folders or files are a list of maps with a text under ``key``, where
+    there are any."""
     if entries is None:
         return True
     return isinstance(entries, list) and all(

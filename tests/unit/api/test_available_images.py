@@ -148,3 +148,16 @@ def test_an_image_that_nobody_knows(disk: Path) -> None:
     assert caught.value.cure == "did you mean 'shop'?"
     with pytest.raises(RequestError, match="there is no image 'shob'"):
         api.image_make(None, "shob")
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/outside", "..", "Upper", ""])
+def test_a_path_is_the_name_of_no_imported_image(name: str, tmp_path: Path) -> None:
+    """`image rm` would remove that file."""
+    imported.folder().mkdir(parents=True)
+    for folder in (tmp_path / "data", imported.folder()):
+        for each in ("outside", "Upper"):
+            (folder / f"{each}.raw").write_bytes(bytes(512))
+    name = name.replace("/outside", f"{tmp_path}/data/outside") if name[:1] == "/" else name
+    assert (imported.folder() / "../../outside.raw").is_file()
+    assert imported.imported_file(name) is None
+    assert imported.known_image(name) is None

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from virtkit.drivers import DRIVERS
+from virtkit.spec import CATALOGUE
 from virtkit.state import record, record_text
 from virtkit.state.desired import ImageFiles, Reservation
 from virtkit.state.record import (
@@ -118,8 +119,9 @@ networks = st.builds(
     several,
     texts,
 )
+image_names = labels | st.sampled_from(["ubuntu-22.04", "web-1.2"])
 images = st.builds(
-    StoredImage, labels, st.lists(texts, max_size=3).map(tuple), files, st.booleans()
+    StoredImage, image_names, st.lists(texts, max_size=3).map(tuple), files, st.booleans()
 )
 
 
@@ -319,9 +321,10 @@ def changed(path: str, value: Any) -> GuestRecord | None:
         ("requested.ready", {"kind": "ssh", "timeout": "long"}),
         *(
             (f"requested.{key}", each)
-            for key in ("disks", "networks")
+            for key in ("disks", "networks", "files", "folders")
             for each in (5, "data", {}, ["data"], [None], [{}], [{"name": None}], [{"name": []}])
         ),
+        *(("requested.cdroms", each) for each in (5, "a.iso", {}, [5], [None])),
         ("requested.[/x]", 1),
         *(("environment", each) for each in ("..", "", "lab\n", "Lab", "a/b", 1)),
         *(("guest", each) for each in ("..", "web-", "-rf", "")),
@@ -390,6 +393,23 @@ def test_a_pools_record_lists_no_stranger(name: str, key: str) -> None:
     assert found is not None
     assert (found.images, found.kept) == ({}, {own.name: own})
     assert json.loads(record_text.pool_text(found)) == json.loads(text), "it is written as it was"
+
+
+@pytest.mark.parametrize("name", [*CATALOGUE, "web-1.2"])
+def test_an_image_that_needs_no_entry_in_a_spec_is_known_again(name: str) -> None:
+    """Else the next guest that starts from it would have its volume made anew, below others."""
+    image = StoredImage(name, ("one",), ImageFiles("c", "/pool/virtkit-c.root", "raw", 1))
+    found = record_text.read_pool(record_text.pool_text(PoolRecord({"c": image})))
+    assert found is not None
+    assert found.images == {"c": image}
+
+
+@pytest.mark.parametrize("name", ["", "../a", "a/b", "-a", "a.", "A", 1])
+def test_an_image_of_another_name_is_no_image(name: Any) -> None:
+    image = StoredImage(name, ("one",), ImageFiles("c", "/pool/virtkit-c.root", "raw", 1))
+    found = record_text.read_pool(record_text.pool_text(PoolRecord({"c": image})))
+    assert found is not None
+    assert found.images == {}
 
 
 def test_what_is_nested_too_deep_to_be_written_is_left_out() -> None:

@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-from virtkit.host.machine import dnsmasq, preparation, shared, uml, userns
+from virtkit.host.machine import dnsmasq, mounted, preparation, shared, uml, userns
 
 #: Where programs are that users' own PATH has not.
 _PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
@@ -74,6 +75,15 @@ def missing_files(*paths: str) -> list[str]:
 def kinds(*paths: str) -> dict[str, str]:
     """What paths are: ``file``, ``block``, ``other``, or empty where nothing is there."""
     return {each: _kind(Path(each)) for each in paths}
+
+
+def real_paths(*quoted: str) -> dict[str, str]:
+    """Paths without links, as far as the caller may look.
+
+    Args:
+        quoted: paths as in a URL, so that one may have a comma.
+    """
+    return {path: os.path.realpath(path) for path in map(unquote, quoted)}
 
 
 def _kind(path: Path) -> str:
@@ -141,8 +151,10 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "missing_files": missing_files,
     "missing_programs": missing_programs,
     "missing_settings": missing_settings,
+    "mounted": mounted.mounted,
     "network": network,
     "no_userns": no_userns,
+    "real_paths": real_paths,
     "restart_commands": restart_commands,
     "sockets": sockets,
     "unfit": uml.unfit,

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -80,3 +81,14 @@ def test_what_paths_are(tmp_path: Path) -> None:
     paths = [*(tmp_path / each for each in ("disk", "link", "gone", ".")), Path("/dev/null")]
     (answer,) = inspection.answer([f"kinds={','.join(map(str, paths))}"]).values()
     assert [*answer.values()] == ["file", "file", "", "other", "other"]
+
+
+def test_all_names_of_a_file_come_to_one_path(tmp_path: Path) -> None:
+    file = tmp_path.resolve() / "a,b c"
+    file.touch()
+    link, gone = file.with_name("link"), file.with_name("gone")
+    link.symlink_to(file)
+    question = "real_paths=" + ",".join(quote(str(each)) for each in (file, link, gone))
+    expected = {str(file): str(file), str(link): str(file), str(gone): str(gone)}
+    assert inspection.answer([question])["real_paths"] == expected
+    assert answers_elsewhere(question)["real_paths"] == expected
