@@ -16,7 +16,6 @@ import pytest
 from integration.edits import Edits, again, editing, lives, why
 from integration.lab import POOL, run, until, virsh
 
-TYPES = ("qemu", "lxc")
 MIB = 1024**2
 GIB = 1024**3
 MORE = {"name": "more", "size": "32MiB", "mount": "/srv/more"}
@@ -312,7 +311,8 @@ def test_keys_change_while_it_runs(edits: Edits, guest: str) -> None:
     assert lab.sh(guest, "cat /srv/data/file") == "kept"
 
 
-@pytest.mark.parametrize("guest", TYPES)
+# a virtual machine's interfaces come and go above
+@pytest.mark.parametrize("guest", [pytest.param("qemu", marks=pytest.mark.long), "lxc"])
 def test_a_guest_moves_to_another_network(edits: Edits, guest: str) -> None:
     before = seen(edits, guest)
     edits.guest(guest, networks=["back"])
