@@ -24,10 +24,10 @@ def with_disk_sources(
     """
     if not names:
         return facts
-    found = disk_sources.find(connections, names)
-    paths = [*others, *(each.path for each in found.values() if each.path.startswith("/"))]
+    disks = disk_sources.find(connections, names)
+    paths = [*others, *(each.path for each in disks.values() if each.path.startswith("/"))]
     real = disk_sources.real_paths(connections, paths)
-    return replace(facts, disk_sources=found, real_paths=real)
+    return replace(facts, disk_sources=disks, real_paths=real)
 
 
 def with_shared(

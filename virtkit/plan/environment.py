@@ -99,7 +99,7 @@ class _Planner:
                 templates=self._templates,
             )
             self._errors += disk_conflicts.errors(guests, self._facts, self._observed)
-            self._errors += shared.errors(guests, self._facts)
+            self._errors += shared.errors(guests, self._facts, self._desired.guests)
             self._notes += shared.notes(guests, self._facts)
             self._errors += host_abilities.errors(guests, self._facts)
         self._notes += host_abilities.notes(guests)

@@ -46,7 +46,9 @@ def place_of(
 
 def served_folder(path: str | None, spec_folder: str) -> str:
     """The folder that a network serves, absolute; empty where it serves none."""
-    return posixpath.normpath(posixpath.join(spec_folder, path)) if path else ""
+    if not path:
+        return ""
+    return posixpath.normpath(posixpath.join(spec_folder, posixpath.expanduser(path)))
 
 
 class Ipv6Place(NamedTuple):

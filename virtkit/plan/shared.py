@@ -6,7 +6,7 @@ Only guests that are made or started, or whose folders or devices change, are lo
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from virtkit.drivers import Driver
 from virtkit.errors import RequestError
@@ -46,12 +46,22 @@ def folders(
         yield SharedFolder(path, each.target, each.readonly, way)
 
 
-def errors(changes: Iterable[Change], facts: HostFacts) -> list[RequestError]:
-    """What guests are to be given of a host, and it can't give them."""
+def errors(
+    changes: Iterable[Change], facts: HostFacts, guests: Sequence[Guest]
+) -> list[RequestError]:
+    """What guests are to be given of a host, and it can't give them.
+
+    Args:
+        guests: all that the spec has on the host.
+    """
     refusals = [
         error
         for guest in _looked_at(changes)
-        for error in (*_folder_errors(guest, facts), *_device_errors(guest, facts))
+        for error in (
+            *_folder_errors(guest, facts),
+            *_nested(guest, guests),
+            *_device_errors(guest, facts),
+        )
     ]
     # several guests may name one folder
     return list({(each.what, each.where): each for each in refusals}.values())
@@ -115,6 +125,26 @@ def _refused(
         problem = host_parts.outside_problem(folder.source, readonly=folder.readonly)
         return problem.what, problem.cure
     return None
+
+
+def _nested(guest: Guest, guests: Iterable[Guest]) -> Iterator[RequestError]:
+    """A folder that by a link is inside one that a guest writes to; the spec alone tells others."""
+    for folder in guest.folders:
+        for other in guests:
+            outer = (e.source for e in other.folders if not e.readonly and e.source != "/")
+            above = next((e for e in outer if _is_inside(folder.source, e)), "")
+            if above:
+                problem = host_parts.nested_problem(folder.source, other.name, "folder")
+                yield RequestError(
+                    f"guest {guest.name}: {problem.what}",
+                    why=problem.why,
+                    cure=problem.cure,
+                    where=_where(guest),
+                )
+
+
+def _is_inside(path: str, above: str) -> bool:
+    return path != above and host_parts.is_below(path, above)
 
 
 def _unusable(guest: Guest, folder: SharedFolder, known: FolderFacts) -> tuple[str, str] | None:

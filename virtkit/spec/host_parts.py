@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from virtkit.drivers import AUTO, DRIVERS
 from virtkit.errors import RequestError
@@ -163,18 +164,19 @@ def _nested(draft: Draft, spec_folder: Path, problems: Problems) -> None:
         for (above, _), other in writers.items():
             if path == above or not is_below(path, above) or guest.is_elsewhere(other):
                 continue
-            what = "folder" if place[0] == "folders" else "disk"
-            beside = (
-                "share folders that lie" if what == "folder" else "keep the disk and the folder"
-            )
-            problem = Problem(
-                f"{quote(said)} is inside a folder that {quote(other.name)} writes to",
-                why=f"whoever is root there could put a link to any {what} of the host in its "
-                "place",
-                cure=f"write `readonly: true` for the outer one, or {beside} side by side",
-            )
-            problems.at(entry.node, place, problem)
+            kind: Literal["disk", "folder"] = "folder" if place[0] == "folders" else "disk"
+            problems.at(entry.node, place, nested_problem(said, other.name, kind))
             break
+
+
+def nested_problem(said: str, writer: str, kind: Literal["disk", "folder"]) -> Problem:
+    """What is said of something inside a folder that the guest ``writer`` writes to."""
+    beside = "share folders that lie" if kind == "folder" else "keep the disk and the folder"
+    return Problem(
+        f"{quote(said)} is inside a folder that {quote(writer)} writes to",
+        why=f"whoever is root there could put a link to any {kind} of the host in its place",
+        cure=f"write `readonly: true` for the outer one, or {beside} side by side",
+    )
 
 
 def _all_folders(draft: Draft, spec_folder: Path) -> Iterator[tuple[Entry, GuestSpec, int, str]]:
