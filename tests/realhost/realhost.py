@@ -22,8 +22,8 @@ from realhost.disk import LINUX, RELEASES, REPO, Kind
 
 HERE = Path(__file__).parent
 
-#: One processor: with two, the machine died within minutes of a KVM guest's life (QEMU 7.2). With AVX,
-#: though that costs much to emulate: without, a KVM guest's signals fail ("bad frame").
+#: One processor: with two, the machine died within minutes of a KVM guest's life (QEMU 7.2). It has
+#: AVX, though that costs much to emulate: without, signals fail in its KVM guests ("bad frame").
 MACHINE = ("-machine", "q35,usb=off", "-cpu", "EPYC,+svm,+npt", "-smp", "1", "-m", "4096")
 
 
