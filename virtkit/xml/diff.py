@@ -270,19 +270,21 @@ def _pairs(
 ) -> Iterator[tuple[etree._Element, etree._Element | None]]:
     """Each child of ``wanted`` with the one of ``current`` that is meant: by identity, else the
     one with the fewest differences. A device that a guest has once (a watchdog) is always meant."""
-    free: dict[str, list[etree._Element]] = {}
+    by_tag: dict[str, list[etree._Element]] = {}
+    by_identity: dict[tuple[str, str], list[etree._Element]] = {}
     for each in _children(current):
-        free.setdefault(str(each.tag), []).append(each)
+        by_tag.setdefault(str(each.tag), []).append(each)
+        by_identity.setdefault((str(each.tag), _identity(each)), []).append(each)
+    taken: set[etree._Element] = set()
     for mine in _children(wanted):
-        candidates = free.get(str(mine.tag), [])
-        identity = _identity(mine)
-        if identity:
-            candidates = [each for each in candidates if _identity(each) == identity]
-        for key in _ALSO.get(str(mine.tag), ()):
+        tag, identity = str(mine.tag), _identity(mine)
+        there = by_identity.get((tag, identity), []) if identity else by_tag.get(tag, [])
+        candidates = [each for each in there if each not in taken]
+        for key in _ALSO.get(tag, ()):
             candidates = [each for each in candidates if mine.get(key) in (None, each.get(key))]
         chosen = _closest(mine, candidates)
         if chosen is not None:
-            free[str(mine.tag)].remove(chosen)
+            taken.add(chosen)
         yield mine, chosen
 
 

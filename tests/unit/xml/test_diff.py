@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
+from collections.abc import Callable
+from types import FrameType
 
 import pytest
 import samples
@@ -511,3 +514,37 @@ def test_what_virtkit_renders_merges(
     assert differences(wanted, after) == []
     assert removed(before, wanted, after) == []
     assert len(list(after.iter("foreign"))) == foreign - lost, "but for devices that go as a whole"
+
+
+# --- how it grows ------------------------------------------------------------------------------
+
+
+def reservations(count: int, more: str = "") -> etree._Element:
+    hosts = "".join(f"<host mac='52:54:00:00:00:{each:06x}' {more}/>" for each in range(count))
+    return etree.fromstring(f"<network><ip address='10.0.0.1'><dhcp>{hosts}</dhcp></ip></network>")
+
+
+def calls(work: Callable[..., object], *arguments: object) -> int:
+    """How many functions of Python it calls: a count is the same on a busy machine."""
+    count = 0
+
+    def counted(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(counted)
+    try:
+        work(*arguments)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("work", [diff.differences, lambda *two: diff.removed(two[0], *two)])
+def test_its_work_grows_with_what_is_compared(
+    work: Callable[[etree._Element, etree._Element], object],
+) -> None:
+    few, many = (
+        calls(work, reservations(count), reservations(count, "name='web'")) for count in (50, 500)
+    )
+    assert many < 11 * few
