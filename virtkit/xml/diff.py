@@ -278,8 +278,8 @@ def _pairs(
     taken: set[etree._Element] = set()
     for mine in _children(wanted):
         tag, identity = str(mine.tag), _identity(mine)
-        there = by_identity.get((tag, identity), []) if identity else by_tag.get(tag, [])
-        candidates = [each for each in there if each not in taken]
+        alike = by_identity.get((tag, identity), []) if identity else by_tag.get(tag, [])
+        candidates = [each for each in alike if each not in taken]
         for key in _ALSO.get(tag, ()):
             candidates = [each for each in candidates if mine.get(key) in (None, each.get(key))]
         chosen = _closest(mine, candidates)
