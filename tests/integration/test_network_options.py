@@ -141,6 +141,7 @@ def test_names_change_while_guests_use_the_network(edits: Edits) -> None:
     assert runs(edits) == before, "they are the same runs"
 
 
+@pytest.mark.long  # as names of one address, above
 def test_a_name_with_several_addresses(edits: Edits) -> None:
     """Each of them comes and goes while guests use the network."""
     before = runs(edits)
@@ -229,6 +230,7 @@ def test_files_go_by_ipv6(edits: Edits, tmp_path: Path, guest: str) -> None:
     assert edits.lab.sh(guest, "cat /tmp/words") == "by IPv6"
 
 
+@pytest.mark.long  # test_every_key.py has such a change
 def test_a_fixed_address_comes_with_the_next_start(edits: Edits) -> None:
     edits.guest("box6", networks=[{"name": "six", "address6": "fd00:94:62::20"}])
     reasons = why(edits.plan()["guest/box6"])
@@ -247,6 +249,7 @@ def test_a_fixed_address_comes_with_the_next_start(edits: Edits) -> None:
 # --- MTU that changes --------------------------------------------------------------------------
 
 
+@pytest.mark.long  # test_every_key.py has a change of it
 def test_another_mtu_waits_for_both(edits: Edits) -> None:
     """The network has it when it starts again, and each guest when that does."""
     edits.spec["networks"]["small"] = {"cidr": "10.94.64.0/24", "mtu": 1400}
@@ -272,8 +275,8 @@ def test_another_mtu_waits_for_both(edits: Edits) -> None:
     edits.up("--yes")
 
 
-#: Where guests are that go again: dnsmasq keeps the lease of one that is gone for an hour, and gives
-#: its address to no other, whose reservation of it then means nothing.
+#: Where guests are that go again: dnsmasq keeps the lease of one that is gone for an hour, and
+#: gives its address to no other, whose reservation of it then means nothing.
 PASSING = [{"name": "front", "address": f"10.94.61.{number}"} for number in (40, 41)]
 
 
