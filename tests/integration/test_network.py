@@ -258,6 +258,7 @@ def test_a_firewall_that_drops(lab: Lab, made_before: bool) -> None:
     assert made_before == ("roads-b" in lab.domains())
     with firewall():
         lab.virtkit("stop", "b", code=None)
+        run("ip", "neigh", "flush", "all")  # the kernel believes in what it heard for up to 45 s
         (failed,) = [e for e in lab.json("up", "b", code=1)["steps"] if e["outcome"] == "failed"]
         why, cure = failed["error"]["why"], failed["error"]["cure"]
         assert re.search(r"network roads-(front|back) gave it no address", why)
@@ -283,10 +284,12 @@ def test_a_dhcp_server_that_ended(lab: Lab) -> None:
     lab.virtkit("stop", "b")
     for each in ("front", "back"):
         os.kill(int(Path(f"/run/libvirt/network/roads-{each}.pid").read_text()), signal.SIGKILL)
-    (failed,) = [e for e in lab.json("up", "b", code=1)["steps"] if e["outcome"] == "failed"]
+    try:
+        (failed,) = [e for e in lab.json("up", "b", code=1)["steps"] if e["outcome"] == "failed"]
+    finally:
+        restart_libvirtd()
     assert "(dnsmasq) has ended" in failed["error"]["why"]
     assert failed["error"]["cure"].startswith(f"{preparation.restart_command('network')} (")
-    restart_libvirtd()
     assert lab.json("restart", "b")["ok"]
 
 

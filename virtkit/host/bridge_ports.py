@@ -50,6 +50,8 @@ def no_address_reason(connections: Connections, live: str) -> StateReason:
                 "built by this version of virtkit; `virtkit doctor` tells how to keep the host's "
                 "udev from changing it",
             )
+        if senders and (reason := _dnsmasq_reason(connections, interface.network)).why:
+            return reason
         if senders and _without_lease(connections, interface):
             return _no_lease(connections, interface)
     return StateReason()
@@ -137,7 +139,9 @@ def _json_entries(connections: Connections, line: list[str]) -> list[Mapping[str
 
 def _without_lease(connections: Connections, interface: _BridgePort) -> bool:
     """Whether the interface has no address from its network's DHCP: no lease, or one of an earlier
-    start, at whose address nobody answers."""
+    start, at whose address nobody answers.
+
+    The kernel believes for up to 45 s in an address that it last heard of: until then, no."""
     try:
         with libvirt_errors("read", f"network {interface.network}", where=connections.host):
             network = connections.any().networkLookupByName(interface.network)
@@ -153,16 +157,25 @@ def _without_lease(connections: Connections, interface: _BridgePort) -> bool:
     return not leased_ips or bool(leased_ips & silent)
 
 
+def _dnsmasq_reason(connections: Connections, network: str) -> StateReason:
+    """A network that gives nobody an address, as its server has ended; empty where it has not.
+
+    It holds whether or not the guest still has an address of before."""
+    if network not in questions.ask(connections.remote, "without_dnsmasq")["without_dnsmasq"]:
+        return StateReason()
+    return StateReason(
+        f"network {network} gives no addresses: its DHCP server (dnsmasq) has ended",
+        f"{connections.restart_command('network')} (it starts the server again, and guests "
+        "go on running)",
+    )
+
+
 def _no_lease(connections: Connections, interface: _BridgePort) -> StateReason:
     """A guest that is up, on a network that gives it no address."""
-    why = f"network {interface.network} gave it no address"
-    if interface.network in questions.ask(connections.remote, "without_dnsmasq")["without_dnsmasq"]:
-        return StateReason(
-            f"{why}: the network's DHCP server (dnsmasq) has ended",
-            f"{connections.restart_command('network')} (it starts the server again, and guests "
-            "go on running)",
-        )
-    what = f"{why}: its interface is up, and its DHCP requests get no answer"
+    what = (
+        f"network {interface.network} gave it no address: its interface is up, and its DHCP "
+        "requests get no answer"
+    )
     rules = firewall.rules(connections.remote)
     bridge = Bridge(interface.network, interface.bridge, forwards=True)
     drops = rules.dropping_chains(bridge) if rules is not None else None
