@@ -160,11 +160,14 @@ class _Comparison:
             if each.role == "disk" and each.name not in disks and not each.keep
         ]
         name = self._guest.name
-        disks_lost = dict.fromkeys([*(f"disk {each}" for each in deleted), *self._lost])
-        lost = ", ".join([f"all on the root disk of {name}", *disks_lost])
+        # none of one that the host had already, nor where an interrupted run left nothing
+        roots = [each for each in self._made_volumes.values() if each.role == "root"]
+        all_lost = [f"all on the root disk of {name}" for _ in roots]
+        all_lost += [f"disk {each}" for each in deleted]
+        lost = ", ".join(dict.fromkeys([*all_lost, *self._lost]))
         reasons = (*changes, *path_change(self._current, self._spec_path))
-        if not self._made_volumes:  # an interrupted run may have left nothing that could hold data
-            lost = f"guest {name} itself" if path_change(self._current, self._spec_path) else ""
+        if not lost and path_change(self._current, self._spec_path):
+            lost = f"guest {name} itself"
         return replace(
             base,
             desired=self._guest.recreated(),

@@ -205,6 +205,20 @@ def test_a_disk_without_a_serial_is_told_by_its_target(world: World, key: str, v
     waits(on_xen, {"web": before}, {"web": after}, {f"disks.there.{key}"}, "web")
 
 
+@pytest.mark.parametrize("data", [None, "64MiB"])
+def test_a_root_that_the_host_had_is_not_lost(world: World, data: str | None) -> None:
+    """Its guest is recreated over it; what goes is what virtkit made."""
+    root = {"disk": {"existing": f"{HOST_DISKS}/there"}, "image": "none", "networks": []}
+    disks = [{"name": "data", "size": data}] if data else []
+    before = {"type": "qemu", **root, "disks": disks}
+    with_kvm = replace(world, facts=replace(world.facts, kvm=samples.WITH_KVM.kvm))
+    observed = with_kvm.up(with_kvm.desired({"web": before}))
+    after = with_kvm.desired({"web": {**root, "type": "kvm"}}, observed)
+    (change,) = [e for e in with_kvm.plan(after, observed).changes if e.object == "guest/web"]
+    assert change.action == "replace"
+    assert change.lost == ("disk everykey-web-data" if data else "")
+
+
 def test_a_partition_is_told_as_such(world: World) -> None:
     """Another one is another device to the guest, and the same disk."""
     answers = {"connections": {"xen": ""}, "machines": {"xen": ["xenpv"]}}
