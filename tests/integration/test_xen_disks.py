@@ -99,7 +99,8 @@ def debian_disk(lab: XenLab, name: str, root: str) -> None:
         f"printf %s {shlex.quote(config)} >/tmp/grub.cfg\n"
         f"printf %s {shlex.quote(LOOK)} >/tmp/look\n"
         f"cp --reflink=auto $base.root {OWN}/{name}\n"
-        f"debugfs -w -f /dev/stdin {OWN}/{name} >/tmp/debugfs 2>&1 <<STEPS\n{steps}STEPS\n"
+        f"cat >/tmp/steps <<STEPS\n{steps}STEPS\n"
+        f"debugfs -w -f /tmp/steps {OWN}/{name} >/tmp/debugfs 2>&1\n"
         f"debugfs -R 'stat /boot/own-initrd' {OWN}/{name} | grep -q regular"
     )
 

@@ -29,9 +29,9 @@ PACKAGES = (
     *("base-files", "base-passwd", "bash", "bridge-utils", "busybox-static", "coreutils", "dash"),
     *("dmidecode", "dnsmasq-base", "e2fsprogs", "findutils", "gawk", "grep", "gzip", "iproute2"),
     *("iptables", "kmod", "libc-bin", "libvirt-clients", "libvirt-daemon"),
-    *("libvirt-daemon-driver-xen", "linux-image-amd64", "mount", "openssh-server", "procps"),
-    *("qemu-system-xen", "seabios", "sed", "tar", "util-linux", "xen-hypervisor-4.17-amd64"),
-    *("xen-utils-4.17", "xenstore-utils", "xfsprogs"),
+    *("libvirt-daemon-driver-xen", "linux-image-amd64", "mount", "ncurses-base", "openssh-server"),
+    *("procps", "qemu-system-xen", "seabios", "sed", "tar", "util-linux"),
+    *("xen-hypervisor-4.17-amd64", "xen-utils-4.17", "xenstore-utils", "xfsprogs"),
 )
 #: What goes into the tree beside its packages.
 PARTS = ("block", "compose", "init", "vif-bridge")
