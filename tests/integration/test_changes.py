@@ -421,10 +421,10 @@ def test_a_template_that_changed_comes_with_the_next_boot(outside: Edits) -> Non
     outside.guest("qemu", template="own.xml.j2")
     outside.up("--restart")
     before = lives(domain("qemu"))
-    template.write_text(text.replace("WHAT", '<input type="tablet" bus="virtio"/>'))
+    template.write_text(text.replace("WHAT", WATCHDOG))
     found = why(outside.plan()["guest/qemu"])
     assert set(found.values()) == {("upgrade", "next-boot")}
-    assert all(each.startswith("devices/input") for each in found)
+    assert all(each.startswith("devices/watchdog") for each in found)
     outside.up()
     assert lives(domain("qemu")) == before
     (waiting,) = outside.pending().values()
@@ -435,7 +435,7 @@ def test_a_template_that_changed_comes_with_the_next_boot(outside: Edits) -> Non
     outside.lab.virtkit("restart", "qemu")
     assert lives(domain("qemu")) != before
     assert outside.pending() == {}
-    assert document(domain("qemu")).find("devices/input[@type='tablet']") is not None
+    assert document(domain("qemu")).find("devices/watchdog") is not None
 
 
 # --- kernels of one's own ----------------------------------------------------------------------

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from virtkit.drivers.effects import Effect, worst
-from virtkit.drivers.fields import accounts_for, row_of
+from virtkit.drivers.fields import row_of
 from virtkit.errors import RequestError
+from virtkit.plan.accounts import RAW, explained, is_covered_by_parts, is_seen_with
 from virtkit.plan.changes import Change, FieldChange, path_change
 from virtkit.plan.drift import DriftCheck, FieldDifference, has_volume, staged_causes
 from virtkit.plan.requested import requested_changes, requested_value
@@ -232,7 +233,7 @@ class _Comparison:
             yield FieldChange("autostart", current.autostart, guest.spec.autostart, "drift", "live")
         fields = {each.field for each in spec_changes}
         for difference in self._drift_check.next_boot():
-            if not _explained(difference.field, fields):
+            if not explained(difference.field, fields):
                 yield replace(_reason(difference), effect=self._cost(difference))
 
     def _cost(self, difference: FieldDifference) -> Effect:
@@ -256,20 +257,22 @@ class _Comparison:
 
     def _live(self, reasons: Sequence[FieldChange]) -> list[FieldChange]:
         fields = {each.field for each in reasons}
+        staged = staged_causes(self._current)
         answer: list[FieldChange] = []
         for difference in self._drift_check.running():
-            if _explained(difference.field, fields):
+            # what waits under its own name is not what raw devices bring now
+            by = fields - RAW if difference.field in staged else fields
+            if explained(difference.field, by):
                 continue
             reason = replace(_reason(difference), effect=self._live_effect(difference))
             answer += [reason] if reason.effect == "live" else self._waiting(reason)
         every = _unique([*answer, *self._traceless(fields)])
         names = [each.field for each in every]
-        staged = staged_causes(self._current)
         return [
             each
             for each in every
-            if not _is_covered_by_parts(each.field, names)
-            and (each.field in staged or not _is_seen_with(each.field, names))
+            if not is_covered_by_parts(each.field, names)
+            and (each.field in staged or not is_seen_with(each.field, names))
         ]
 
     def _traceless(self, fields: set[str]) -> Iterable[FieldChange]:
@@ -283,12 +286,13 @@ class _Comparison:
         """What a running guest lacks until it is restarted, named as it was staged: its place in
         the XML may be another field's. Raw devices are told by their place."""
         staged = staged_causes(self._current)
-        names = [each for each in staged if _explained(reason.field, {each})]
-        if "/" in reason.field or not names:
+        names = [each for each in staged if explained(reason.field, {each})]
+        named = [each for each in names if each not in RAW]
+        if "/" in reason.field or not named:
             why: Cause = next((staged[each] for each in names), "drift")
             yield replace(reason, cause=why, effect=_late(why))
             return
-        for each in names:
+        for each in named:
             own = f"{reason.field}.".startswith(f"{each}.")  # what was staged, or a part of it
             if own or not row_of(each).traceless:
                 name, cause = reason.field if own else each, staged[each]
@@ -362,33 +366,6 @@ def _blank(guest: Guest, disk: str) -> RequestError:
 
 def _field(volume: Volume) -> str:
     return f"disks.{volume.label}" if volume.role == "disk" else "disk"
-
-
-def _explained(field: str, fields: set[str]) -> bool:
-    """Whether one of the ``fields`` that change anyway accounts for a difference in ``field``."""
-    first, _, rest = field.partition(".")
-    name = f"{first}.{rest.partition('.')[0]}" if rest else first
-    if any(each == field or f"{each}.".startswith(f"{name}.") for each in fields):
-        return True
-    if by := accounts_for(field):
-        return bool(fields & by)
-    row = row_of(field)
-    if any(each.partition(".")[0] in row.beside for each in fields):
-        return True
-    device = row.action != "plug" and any(each.startswith("devices/") for each in row.xml_paths)
-    raw = device or "/" in field
-    return "template" in fields or (raw and bool(fields & {"devices", "template"}))
-
-
-def _is_covered_by_parts(field: str, fields: Sequence[str]) -> bool:
-    """Whether a list of devices differs only in those of its devices that are named."""
-    is_list = "." not in field and row_of(field).action == "plug"
-    return is_list and any(each.startswith(f"{field}.") for each in fields)
-
-
-def _is_seen_with(field: str, fields: Sequence[str]) -> bool:
-    """Whether a field differs only because another one that is named does."""
-    return any(each.partition(".")[0] in row_of(field).beside for each in fields)
 
 
 def _reason(difference: FieldDifference) -> FieldChange:

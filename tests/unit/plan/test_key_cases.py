@@ -182,6 +182,19 @@ def test_what_waits_is_told_as_it_was_planned(world: World, case: Case) -> None:
         waits(world, entries(case.guest, cases), entries(case.guest), names, case.guest)
 
 
+def test_a_field_that_waits_keeps_its_name_when_raw_devices_come(world: World) -> None:
+    """Each of them might have brought its place in the XML."""
+    before = {"type": "qemu", "networks": []}
+    shown = {**before, "graphics": "vnc"}
+    first = world.up(world.desired({"web": before}))
+    staged = staged_as(world, world.desired({"web": shown}, first), first)
+    more = world.desired({"web": {**shown, "devices": ["<hub type='usb'/>"]}}, staged)
+    (change,) = [e for e in world.plan(more, staged).changes if e.object == "guest/web"]
+    assert dict(change.staged) == {"devices": "spec", "graphics": "spec"}
+    pending = world.plan(more, staged_as(world, more, staged)).pending
+    assert told(pending, "web").keys() == {"graphics", "devices/hub"}
+
+
 def test_a_folder_that_leaves_a_container_without_ids_of_its_own(world: World) -> None:
     no_userns = NoUserns("the hook is missing", "install it")
     hardened = replace(world, facts=replace(world.facts, no_userns=no_userns))
@@ -252,6 +265,19 @@ def waits(
     of_guest = told(changes, guest)
     assert {name for name, each in of_guest.items() if each == ("spec", "restart")} == names
     assert set(of_guest.values()) <= {("spec", "restart"), ("spec", "live")}
+    held = staged_as(world, desired, first)
+    plan = world.plan(world.desired(after, held), held)
+    assert told(plan.changes, guest) == {}
+    pending = told(plan.pending, guest)
+    assert {*pending.values()} == {("spec", "restart")}
+    # raw devices, which templates may have too, are told by their place
+    fields = {each.partition("/")[0] for each in pending}
+    assert fields == {"devices" if each == "template" else each for each in names}
+
+
+def staged_as(world: World, desired: Desired, first: Observed) -> Observed:
+    """What is there once `up` has staged all that differs, of guests that run."""
+    changes = world.plan(desired, first).changes
     staged = {each.object.partition("/")[2]: each.staged for each in changes}
     second = world.up(desired)
     guests = {}
@@ -264,11 +290,4 @@ def waits(
             detaching=detaching_paths(old.record, own.inactive, old.live),
         )
         guests[domain] = replace(own, record=record, live=old.live)
-    held = replace(second, guests=guests)
-    plan = world.plan(world.desired(after, held), held)
-    assert told(plan.changes, guest) == {}
-    pending = told(plan.pending, guest)
-    assert {*pending.values()} == {("spec", "restart")}
-    # raw devices, which templates may have too, are told by their place
-    fields = {each.partition("/")[0] for each in pending}
-    assert fields == {"devices" if each == "template" else each for each in names}
+    return replace(second, guests=guests)
