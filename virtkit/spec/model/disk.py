@@ -55,7 +55,7 @@ class DiskDevice(Model):
     existing: Annotated[str, AfterValidator(_existing)] | None = Field(
         default=None,
         description="A file or block device of the host, or POOL/VOLUME, taken as it is: never "
-        "formatted, grown or deleted. Untested on Xen.",
+        "formatted, grown or deleted. On Xen only files are tested.",
     )
     format: Literal["raw", "qcow2"] | None = Field(
         default=None,
