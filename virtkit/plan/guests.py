@@ -154,21 +154,12 @@ class _Comparison:
         return "next-boot" if off and effect in ("live", "restart") else effect
 
     def _replaced(self, base: Change, changes: Sequence[FieldChange]) -> Change:
-        disks = {volume.name for volume in self._guest.volumes if volume.role == "disk"}
-        deleted = [
-            each.name
-            for each in self._made_volumes.values()
-            if each.role == "disk" and each.name not in disks and not each.keep
-        ]
-        name = self._guest.name
-        # none of one that the host had already, nor where an interrupted run left nothing
-        roots = [each for each in self._made_volumes.values() if each.role == "root"]
-        all_lost = [f"all on the root disk of {name}" for _ in roots]
-        all_lost += [f"disk {each}" for each in deleted]
-        lost = ", ".join(dict.fromkeys([*all_lost, *self._lost]))
+        lost = ", ".join(
+            dict.fromkeys([*_replaced_disks(self._guest, self._made_volumes), *self._lost])
+        )
         reasons = (*changes, *path_change(self._current, self._spec_path))
         if not lost and path_change(self._current, self._spec_path):
-            lost = f"guest {name} itself"
+            lost = f"guest {self._guest.name} itself"
         return replace(
             base,
             desired=self._guest.recreated(),
@@ -297,6 +288,17 @@ class _Comparison:
             if own or not row_of(each).traceless:
                 name, cause = reason.field if own else each, staged[each]
                 yield replace(reason, field=name, cause=cause, effect=_late(cause))
+
+
+def _replaced_disks(guest: Guest, made: Mapping[str, VolumeRecord]) -> Iterable[str]:
+    """What goes with a guest's root: nothing of one that the host had already, and nothing where an
+    interrupted run left none."""
+    if any(each.role == "root" for each in made.values()):
+        yield f"all on the root disk of {guest.name}"
+    stays = {each.name for each in guest.volumes if each.role == "disk"}
+    for each in made.values():
+        if each.role == "disk" and each.name not in stays and not each.keep:
+            yield f"disk {each.name}"
 
 
 def _late(cause: Cause) -> Effect:
