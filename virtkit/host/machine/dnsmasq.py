@@ -23,8 +23,9 @@ def without_dnsmasq(folder: Path = Path("/run/libvirt/network")) -> list[str]:
 
 
 def _is_dnsmasq(pid: int) -> bool:
-    """Whether a process is there and has the name, or may have it: a /proc that is mounted with
-    hidepid hides others' processes from users."""
+    """Whether a process runs and has the name, or may have it: a /proc that is mounted with hidepid
+    hides others' processes from users. One that has ended and that nobody waited for yet does not
+    run."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -32,6 +33,8 @@ def _is_dnsmasq(pid: int) -> bool:
     except PermissionError:
         pass  # it is there
     try:
-        return Path(f"/proc/{pid}/comm").read_bytes().strip() == b"dnsmasq"
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return True
+    name, _, rest = stat.partition(b"(")[2].rpartition(b")")  # proc(5): the name, then its state
+    return name == b"dnsmasq" and rest.split()[0] not in (b"Z", b"X")

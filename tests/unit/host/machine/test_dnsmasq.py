@@ -35,6 +35,8 @@ def test_whose_dnsmasq_has_ended(tmp_path: Path) -> None:
         (run / "odd.pid").mkdir()
         assert without_dnsmasq(run) == ["dead", "taken"]
         serves.kill()
+        os.waitid(os.P_PID, serves.pid, os.WEXITED | os.WNOWAIT)  # its parent has not yet
+        assert without_dnsmasq(run) == ["dead", "taken", "well"]
         serves.wait()
         assert without_dnsmasq(run) == ["dead", "taken", "well"]
         another.kill()
