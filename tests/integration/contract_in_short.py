@@ -36,7 +36,7 @@ def spec(types: Sequence[str]) -> str:
     text = HEAD
     for name in types:
         text += GUEST.replace("TYPE", name).replace("HOST", str(contract.number(name)))
-        if DRIVERS[name].root == "disk":
+        if not DRIVERS[name].layered:
             image = machine.tests_image()[1]
             text += QUIET.format(kernel=image.kernel, initrd=image.initrd)
     return text
