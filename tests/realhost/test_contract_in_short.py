@@ -3,8 +3,9 @@ AppArmor, driven over ssh as its ordinary user: the types that need no KVM of it
 
     .venv/bin/python -m pytest tests/realhost/test_contract_in_short.py
 
-The host is emulated. `qemu` emulates once more in it, where a system's kernel alone takes more than
-half an hour; so its guest is a boot sector, and of the contract it has what needs no system.
+The host is emulated. `qemu` emulates once more in it, where a system's kernel had only come
+to its block layer after 25 minutes. So its guest is a boot sector, and of the contract it has what
+needs no system.
 """
 
 from __future__ import annotations
